@@ -144,7 +144,11 @@ func (m *Memory) Bytes(addr uint64, n uint32) []byte {
 }
 
 // Frame returns the index of the frame that addr lies in.
-func (m *Memory) Frame(addr uint64) uint64 { return addr >> m.shift }
+func (m *Memory) Frame(addr uint64) uint64 { return addr >> (m.shift & 63) }
+
+// FrameShift returns log2 of the frame size, for loops that turn many addresses
+// into frame indices: addr >> (shift & 63) is one instruction.
+func (m *Memory) FrameShift() uint { return m.shift }
 
 // Start returns the address of the first byte of the frame that addr lies in.
 func (m *Memory) Start(addr uint64) uint64 { return addr &^ m.mask }

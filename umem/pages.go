@@ -70,10 +70,13 @@ type Pages struct {
 func (p Pages) String() string {
 	s := fmt.Sprintf("%d MiB on %s pages", p.Length>>20, p.Kind)
 	if len(p.Why) > 0 {
-		s += " (" + strings.Join(p.Why, "; ") + ")"
+		s += " (" + p.Reasons() + ")"
 	}
 	return s
 }
+
+// Reasons returns Why as one line.
+func (p Pages) Reasons() string { return strings.Join(p.Why, "; ") }
 
 // A PageError says why pages of a kind could not be had.
 type PageError struct {

@@ -23,6 +23,7 @@ type Socket struct {
 	// socket. It is what makes Close give every frame back, also those of
 	// descriptors that the kernel took and never returned.
 	inKernel []uint8
+	shift    uint // of an address to its index in inKernel
 
 	opts    Options
 	queue   int
@@ -51,6 +52,7 @@ func newSocket(mem *umem.Memory, kernel Kernel, rings Rings, opts Options, queue
 		tx:         NewProducer(rings.Tx),
 		completion: NewConsumer(rings.Completion),
 		inKernel:   make([]uint8, mem.Frames()),
+		shift:      mem.FrameShift(),
 		opts:       opts,
 		queue:      queue,
 	}
@@ -99,8 +101,9 @@ func (s *Socket) Fill(cache *umem.Cache) int {
 }
 
 func (s *Socket) noteFill(addrs []uint64) {
+	inKernel, shift := s.inKernel, s.shift&63
 	for _, addr := range addrs {
-		s.inKernel[s.mem.Frame(addr)]++
+		inKernel[addr>>shift]++
 	}
 	if s.mem.Verifying() {
 		for _, addr := range addrs {
@@ -121,11 +124,13 @@ func (s *Socket) Receive(dst []Desc) int {
 	copy(dst, a)
 	copy(dst[len(a):], b)
 	s.rx.Release(n)
-	for i := range dst[:n] {
-		s.inKernel[s.mem.Frame(dst[i].Addr)]--
+	dst = dst[:n]
+	inKernel, shift := s.inKernel, s.shift&63
+	for i := range dst {
+		inKernel[dst[i].Addr>>shift]--
 	}
 	if s.mem.Verifying() {
-		for _, d := range dst[:n] {
+		for _, d := range dst {
 			s.mem.NoteReceive(d.Addr, d.Len)
 		}
 	}
@@ -150,8 +155,9 @@ func (s *Socket) Transmit(descs []Desc) int {
 			s.mem.NoteTransmit(d.Addr, d.Len)
 		}
 	}
+	inKernel, shift := s.inKernel, s.shift&63
 	for i := range descs {
-		s.inKernel[s.mem.Frame(descs[i].Addr)]++
+		inKernel[descs[i].Addr>>shift]++
 	}
 	a, b := s.tx.Slots(n)
 	copy(a, descs)
@@ -179,8 +185,9 @@ func (s *Socket) Complete(cache *umem.Cache) int {
 }
 
 func (s *Socket) noteComplete(addrs []uint64) {
+	inKernel, shift := s.inKernel, s.shift&63
 	for _, addr := range addrs {
-		s.inKernel[s.mem.Frame(addr)]--
+		inKernel[addr>>shift]--
 	}
 	if s.mem.Verifying() {
 		for _, addr := range addrs {

@@ -120,18 +120,11 @@ func (k *Kernel) Refill(n int, length uint32) int {
 	n = min(n, k.fill.Available(n), k.rx.Free(n))
 	fa, fb := k.fill.Slots(n)
 	ra, rb := k.rx.Slots(n)
-	i := 0
-	for _, addrs := range [2][]uint64{fa, fb} {
-		for _, addr := range addrs {
-			d := xsk.Desc{Addr: k.mem.DataStart(addr), Len: length}
-			if i < len(ra) {
-				ra[i] = d
-			} else {
-				rb[i-len(ra)] = d
-			}
-			i++
+	pairwise(fa, fb, ra, rb, func(addrs []uint64, descs []xsk.Desc) {
+		for i, addr := range addrs[:len(descs)] {
+			descs[i] = xsk.Desc{Addr: k.mem.DataStart(addr), Len: length}
 		}
-	}
+	})
 	k.fill.Release(n)
 	k.rx.Submit(n)
 	return n
@@ -164,20 +157,29 @@ func (k *Kernel) Drain(n int) int {
 	n = min(n, k.tx.Available(n), k.completion.Free(n))
 	ta, tb := k.tx.Slots(n)
 	ca, cb := k.completion.Slots(n)
-	i := 0
-	for _, descs := range [2][]xsk.Desc{ta, tb} {
-		for j := range descs {
-			if i < len(ca) {
-				ca[i] = descs[j].Addr
-			} else {
-				cb[i-len(ca)] = descs[j].Addr
-			}
-			i++
+	pairwise(ca, cb, ta, tb, func(addrs []uint64, descs []xsk.Desc) {
+		for i := range addrs[:len(descs)] {
+			addrs[i] = descs[i].Addr
 		}
-	}
+	})
 	k.tx.Release(n)
 	k.completion.Submit(n)
 	return n
+}
+
+// pairwise calls f for the stretches of two rings' slots that are contiguous in
+// both. Both have the same number of slots in all.
+func pairwise(a1, a2 []uint64, d1, d2 []xsk.Desc, f func([]uint64, []xsk.Desc)) {
+	for len(a1) > 0 {
+		n := min(len(a1), len(d1))
+		f(a1[:n], d1[:n])
+		if a1 = a1[n:]; len(a1) == 0 {
+			a1, a2 = a2, nil
+		}
+		if d1 = d1[n:]; len(d1) == 0 {
+			d1, d2 = d2, nil
+		}
+	}
 }
 
 // FailSend makes every wakeup of the transmit side return errno; 0 ends it.

@@ -1,0 +1,200 @@
+package pipeline
+
+import "encoding/binary"
+
+// MetaFlags say which fields of a Meta are known and what the packet is.
+type MetaFlags uint16
+
+// The flags of a Meta.
+const (
+	// MetaParsed: Parse has run on the packet as it is.
+	MetaParsed MetaFlags = 1 << iota
+	// MetaIPv4 and MetaIPv6: L3 is the offset of such a header.
+	MetaIPv4
+	MetaIPv6
+	// MetaL4: L4 is the offset of a transport header and Protocol its kind.
+	MetaL4
+	// MetaPorts: SrcPort and DstPort are those of TCP, UDP or SCTP.
+	MetaPorts
+	// MetaFragment: the packet is a fragment; only the first has MetaL4.
+	MetaFragment
+	// MetaMalformed: a header contradicts itself or ends beyond the packet;
+	// what was read before it stands.
+	MetaMalformed
+)
+
+// EtherTypes and protocol numbers that Parse tells apart (IEEE 802 and IANA).
+const (
+	EtherTypeIPv4  = 0x0800
+	EtherTypeARP   = 0x0806
+	EtherTypeVLAN  = 0x8100 // 802.1Q
+	EtherTypeIPv6  = 0x86dd
+	EtherTypeQinQ  = 0x88a8 // 802.1ad
+	ProtocolICMP   = 1
+	ProtocolTCP    = 6
+	ProtocolUDP    = 17
+	ProtocolICMPv6 = 58
+	ProtocolSCTP   = 132
+)
+
+// Meta is what is known of a packet besides its bytes. Offsets are in bytes from
+// the packet's first, which is the first of the Ethernet header.
+type Meta struct {
+	Flags     MetaFlags
+	EtherType uint16    // after all VLAN tags
+	L3, L4    uint16    // offsets of the network and transport headers; L4 only with MetaL4
+	VLAN      [2]uint16 // tag control information, outermost first
+	VLANs     uint8     // number of VLAN tags, 0 to 2
+	Protocol  uint8     // IP protocol of the transport header, after IPv6 extension headers
+	SrcPort   uint16
+	DstPort   uint16
+}
+
+// maxExtensionHeaders is how many IPv6 extension headers Parse walks; more is
+// MetaMalformed. Hosts send one or two.
+const maxExtensionHeaders = 8
+
+// Parse reads the headers of the packet into m. It never reads beyond data and
+// accepts anything: what cannot be right sets MetaMalformed.
+func (m *Meta) Parse(data []byte) {
+	*m = Meta{Flags: MetaParsed}
+	if len(data) < 14 {
+		m.Flags |= MetaMalformed
+		return
+	}
+	etherType := binary.BigEndian.Uint16(data[12:14])
+	at := 14
+	for etherType == EtherTypeVLAN || etherType == EtherTypeQinQ {
+		if m.VLANs == 2 {
+			break // deeper tags are payload to us, as to the NICs
+		}
+		if len(data) < at+4 {
+			m.Flags |= MetaMalformed
+			return
+		}
+		m.VLAN[m.VLANs] = binary.BigEndian.Uint16(data[at:])
+		m.VLANs++
+		etherType = binary.BigEndian.Uint16(data[at+2:])
+		at += 4
+	}
+	m.EtherType = etherType
+	m.L3 = uint16(at)
+	switch etherType {
+	case EtherTypeIPv4:
+		m.parseIPv4(data, at)
+	case EtherTypeIPv6:
+		m.parseIPv6(data, at)
+	}
+}
+
+func (m *Meta) parseIPv4(data []byte, at int) {
+	ip := data[at:]
+	if len(ip) < 20 || ip[0]>>4 != 4 {
+		m.Flags |= MetaMalformed
+		return
+	}
+	m.Flags |= MetaIPv4
+	header := int(ip[0]&15) * 4
+	total := int(binary.BigEndian.Uint16(ip[2:]))
+	// Ethernet pads short packets, so that data may be longer than total.
+	if header < 20 || total < header || total > len(ip) {
+		m.Flags |= MetaMalformed
+		return
+	}
+	m.Protocol = ip[9]
+	if frag := binary.BigEndian.Uint16(ip[6:]); frag&0x3fff != 0 { // more fragments, or an offset
+		m.Flags |= MetaFragment
+		if frag&0x1fff != 0 {
+			return
+		}
+	}
+	m.parseL4(data[:at+total], at+header)
+}
+
+func (m *Meta) parseIPv6(data []byte, at int) {
+	ip := data[at:]
+	if len(ip) < 40 || ip[0]>>4 != 6 {
+		m.Flags |= MetaMalformed
+		return
+	}
+	m.Flags |= MetaIPv6
+	end := 40 + int(binary.BigEndian.Uint16(ip[4:]))
+	if end > len(ip) {
+		m.Flags |= MetaMalformed
+		return
+	}
+	ip = ip[:end]
+	next, off := ip[6], 40
+	for range maxExtensionHeaders {
+		switch next {
+		case 0, 43, 60, 135, 139, 140: // hop-by-hop, routing, destination options, mobility, HIP, shim6
+			if off+8 > len(ip) {
+				m.Flags |= MetaMalformed
+				return
+			}
+			next, off = ip[off], off+int(ip[off+1])*8+8
+		case 51: // authentication header: its length counts 4-byte words less two
+			if off+8 > len(ip) {
+				m.Flags |= MetaMalformed
+				return
+			}
+			next, off = ip[off], off+int(ip[off+1])*4+8
+		case 44: // fragment
+			if off+8 > len(ip) {
+				m.Flags |= MetaMalformed
+				return
+			}
+			frag := binary.BigEndian.Uint16(ip[off+2:])
+			next, off = ip[off], off+8
+			if frag&0xfff9 != 0 { // an offset, or more fragments; else it is atomic (RFC 6946)
+				m.Flags |= MetaFragment
+			}
+			if frag&0xfff8 != 0 {
+				m.Protocol = next
+				return
+			}
+		default:
+			m.Protocol = next
+			if next != 59 { // no next header
+				m.parseL4(data[:at+end], at+off)
+			}
+			return
+		}
+	}
+	m.Flags |= MetaMalformed
+}
+
+// parseL4 reads the transport header at the offset; data ends with the IP
+// packet.
+func (m *Meta) parseL4(data []byte, at int) {
+	if at > len(data) {
+		m.Flags |= MetaMalformed
+		return
+	}
+	need := 0
+	switch m.Protocol {
+	case ProtocolTCP:
+		need = 20
+	case ProtocolUDP, ProtocolICMP, ProtocolICMPv6:
+		need = 8
+	case ProtocolSCTP:
+		need = 12
+	}
+	// A first fragment may be cut anywhere; the ports are enough.
+	if m.Flags&MetaFragment != 0 {
+		need = min(need, 4)
+	}
+	l4 := data[at:]
+	if len(l4) < need {
+		m.Flags |= MetaMalformed
+		return
+	}
+	m.L4 = uint16(at)
+	m.Flags |= MetaL4
+	switch m.Protocol {
+	case ProtocolTCP, ProtocolUDP, ProtocolSCTP:
+		m.SrcPort = binary.BigEndian.Uint16(l4)
+		m.DstPort = binary.BigEndian.Uint16(l4[2:])
+		m.Flags |= MetaPorts
+	}
+}

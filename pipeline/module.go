@@ -1,0 +1,137 @@
+package pipeline
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+)
+
+// A Module is a kind of stage. Register makes it known under its name.
+type Module struct {
+	Name string // as configurations write it: lower case
+	Doc  string // one line
+	// New returns a stage with the defaults of its options set. It has no other
+	// effect. The exported fields tagged `stage:"name"` of the struct it points
+	// to are the stage's options, of the types listed at Option.
+	New func() Stage
+}
+
+// An Option describes an option of a module, from the tags of its field:
+// `stage:"name"`, `unit:"bytes"`, `doc:"…"`, `required:"true"`. Its type is a
+// bool, an integer, a float, a string, a time.Duration, a type that implements
+// encoding.TextUnmarshaler, or a slice of those.
+type Option struct {
+	Name     string `json:"name"`
+	Type     string `json:"type"`
+	Unit     string `json:"unit,omitempty"`
+	Default  string `json:"default,omitempty"`
+	Required bool   `json:"required,omitempty"`
+	Doc      string `json:"doc"`
+}
+
+var registry = struct {
+	sync.Mutex
+	modules map[string]Module
+}{modules: map[string]Module{}}
+
+// Register makes a module known. It is called from init functions and panics if
+// the name is taken or not a name, or if New does not return a pointer to a
+// struct: each is a mistake in the program.
+func Register(m Module) {
+	if m.Name == "" || strings.ContainsFunc(m.Name, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '-')
+	}) {
+		panic(fmt.Sprintf("pipeline: module name %q: want lower-case letters, digits, _ and -", m.Name))
+	}
+	if m.New == nil {
+		panic(fmt.Sprintf("pipeline: module %q has no New", m.Name))
+	}
+	if t := reflect.TypeOf(m.New()); t == nil || t.Kind() != reflect.Pointer || t.Elem().Kind() != reflect.Struct {
+		panic(fmt.Sprintf("pipeline: New of module %q returns %v, want a pointer to a struct", m.Name, t))
+	}
+	registry.Lock()
+	defer registry.Unlock()
+	if _, taken := registry.modules[m.Name]; taken {
+		panic(fmt.Sprintf("pipeline: module %q registered twice", m.Name))
+	}
+	registry.modules[m.Name] = m
+}
+
+// Lookup returns the module of that name.
+func Lookup(name string) (Module, bool) {
+	registry.Lock()
+	defer registry.Unlock()
+	m, ok := registry.modules[name]
+	return m, ok
+}
+
+// Modules returns all modules, sorted by name.
+func Modules() []Module {
+	registry.Lock()
+	defer registry.Unlock()
+	var all []Module
+	for _, m := range registry.modules {
+		all = append(all, m)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Name < all[j].Name })
+	return all
+}
+
+// Options describes the module's options, in the order of their fields.
+func (m Module) Options() []Option {
+	v := reflect.ValueOf(m.New()).Elem()
+	var opts []Option
+	for _, f := range fieldsOf(v.Type(), "stage") {
+		o := Option{
+			Name:     f.name,
+			Type:     typeName(f.field.Type),
+			Unit:     f.field.Tag.Get("unit"),
+			Required: f.field.Tag.Get("required") == "true",
+			Doc:      f.field.Tag.Get("doc"),
+		}
+		if fv := v.FieldByIndex(f.field.Index); !fv.IsZero() || !o.Required && isNumberOrBool(fv.Kind()) {
+			o.Default = fmt.Sprint(fv.Interface())
+		}
+		opts = append(opts, o)
+	}
+	return opts
+}
+
+func isNumberOrBool(k reflect.Kind) bool {
+	return k == reflect.Bool || k >= reflect.Int && k <= reflect.Float64
+}
+
+// nearest returns the name closest to got, for "did you mean", or "" if none is
+// close.
+func nearest(got string, names []string) string {
+	best, bestDistance := "", len(got)/2+1
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		if d := distance(got, name); d < bestDistance {
+			best, bestDistance = name, d
+		}
+	}
+	return best
+}
+
+// distance is the number of single-byte edits from a to b (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

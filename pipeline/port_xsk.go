@@ -1,0 +1,152 @@
+package pipeline
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/xdpipe/xdpipe/umem"
+	"github.com/xdpipe/xdpipe/xsk"
+)
+
+// xskQueue is a Queue over an AF_XDP socket on the engine's memory. Packets pass
+// it by descriptor.
+type xskQueue struct {
+	sock *xsk.Socket
+	info QueueInfo
+
+	c    QueueCounters
+	kick bool // packets were put into the TX ring since the last kick
+	down bool // the last kick said the link is down
+	gone bool // the last kick said the interface is gone
+}
+
+// NewXSK returns a Queue over an AF_XDP socket on the engine's memory. name and
+// mode are the interface's and the XDP program's, for the status. The Queue owns
+// the socket and closes it.
+func NewXSK(sock *xsk.Socket, name, mode string) Queue {
+	g := sock.Granted()
+	return &xskQueue{sock: sock, info: QueueInfo{
+		Interface: name, Queue: sock.Queue(), Mode: mode, ZeroCopy: g.ZeroCopy, NeedWakeup: g.NeedWakeup,
+	}}
+}
+
+func (q *xskQueue) Receive(b *Batch) int {
+	free := b.Free()
+	n := q.sock.Receive(free)
+	if n == 0 {
+		return 0
+	}
+	var bytes uint64
+	for i := range free[:n] {
+		bytes += uint64(free[i].Len)
+	}
+	b.Extend(n)
+	q.c.RxPackets += uint64(n)
+	q.c.RxBytes += bytes
+	return n
+}
+
+// txRetries is how often Transmit makes the kernel take packets when the ring
+// is full. In copy mode one try empties the ring; in zero-copy mode more would
+// only wait for the wire.
+const txRetries = 3
+
+func (q *xskQueue) Transmit(b *Batch) (int, Reason) {
+	if q.gone {
+		return 0, ReasonPortGone
+	}
+	descs := b.Descs()
+	taken := q.sock.Transmit(descs)
+	for try := 0; taken < len(descs) && try < txRetries; try++ {
+		if q.sock.Complete(b.cache); q.wakeup() != nil {
+			break
+		}
+		q.sock.Complete(b.cache)
+		taken += q.sock.Transmit(descs[taken:])
+	}
+	var bytes uint64
+	for i := range descs[:taken] {
+		bytes += uint64(descs[i].Len)
+	}
+	q.c.TxPackets += uint64(taken)
+	q.c.TxBytes += bytes
+	q.kick = true
+	switch {
+	case taken == len(descs):
+		return taken, 0
+	case q.gone:
+		return taken, ReasonPortGone
+	case q.down:
+		return taken, ReasonLinkDown
+	}
+	return taken, ReasonTxFull
+}
+
+// wakeup kicks the kernel and remembers what it says of the link. A link that
+// is down is not an error of the queue: it may come up again.
+func (q *xskQueue) wakeup() error {
+	err := q.sock.Kick()
+	q.down = xsk.IsLinkDown(err)
+	q.gone = err != nil && !q.down
+	return err
+}
+
+func (q *xskQueue) Service(cache *umem.Cache) error {
+	q.sock.Complete(cache)
+	if q.kick {
+		q.kick = false
+		if err := q.wakeup(); err != nil && q.gone {
+			return err // the interface was unregistered, or its driver cannot transmit
+		}
+		// Copy mode transmits within the kick, so that most frames are back now.
+		q.sock.Complete(cache)
+		// What the kernel did not take is kicked again in the next round.
+		q.kick = q.sock.TxPending() > 0
+	}
+	q.sock.Fill(cache)
+	q.sock.Wake()
+	return nil
+}
+
+func (q *xskQueue) Poll() (int, bool) { return q.sock.FD(), q.kick && !q.down }
+
+// PollError reads the socket's error: the kernel sets ENETDOWN when it
+// unregisters the interface and unbinds the socket (xsk_notifier, net/xdp/xsk.c).
+func (q *xskQueue) PollError() error {
+	errno, err := unix.GetsockoptInt(q.sock.FD(), unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil || errno == 0 {
+		return err
+	}
+	q.gone = true
+	return fmt.Errorf("%s queue %d: %w: the interface was removed", q.info.Interface, q.info.Queue, unix.Errno(errno))
+}
+
+// Info's State is what the last wakeup was told; the control plane knows of
+// links that nobody transmits on.
+func (q *xskQueue) Info() QueueInfo {
+	info := q.info
+	switch {
+	case q.gone:
+		info.State = "ended: the interface was removed or its driver does not transmit"
+	case q.down:
+		info.State = "link down: waiting for it to come up"
+	default:
+		info.State = "up"
+	}
+	return info
+}
+
+func (q *xskQueue) Counters() QueueCounters {
+	c := q.c
+	socket := q.sock.Stats()
+	c.Socket = &socket
+	if k, err := q.sock.KernelStats(); err == nil {
+		c.Kernel = &k
+	}
+	return c
+}
+
+func (q *xskQueue) Places() xsk.Places { return q.sock.Places() }
+
+func (q *xskQueue) Close() error { return q.sock.Close() }

@@ -1,0 +1,173 @@
+package pipeline
+
+import (
+	"maps"
+
+	"github.com/xdpipe/xdpipe/xsk"
+)
+
+// A Snapshot is the engine's counters and the place of every frame, taken while
+// all workers stood between two batches. Its JSON is that of `xdpipe status`.
+type Snapshot struct {
+	Memory MemoryStatus  `json:"memory"`
+	Ports  []PortStatus  `json:"ports"`
+	Stages []StageStatus `json:"stages"`
+}
+
+// MemoryStatus is the memory and where its frames are.
+type MemoryStatus struct {
+	Frames    int    `json:"frames"`
+	FrameSize int    `json:"frame_size"`
+	Pages     string `json:"pages"`
+	PagesWhy  string `json:"pages_why,omitempty"`
+	Places    Places `json:"places"`
+}
+
+// Places counts the frames by where they are. Each is counted where it was
+// found, and the sum is the total unless frames were lost.
+type Places struct {
+	Free       int `json:"free"`       // in the pool and the workers' caches
+	Fill       int `json:"fill"`       // given to the kernel to receive into
+	Rx         int `json:"rx"`         // received, not yet taken
+	Tx         int `json:"tx"`         // given to the kernel to transmit
+	Completion int `json:"completion"` // transmitted, not yet taken back
+	Batch      int `json:"batch"`      // in a worker's hands
+	Foreign    int `json:"foreign"`    // held by someone else
+	Total      int `json:"total"`
+}
+
+// Sum returns the frames found.
+func (p Places) Sum() int {
+	return p.Free + p.Fill + p.Rx + p.Tx + p.Completion + p.Batch + p.Foreign
+}
+
+// PortStatus is one queue of a port.
+type PortStatus struct {
+	Name          string            `json:"name"`
+	Interface     string            `json:"interface"`
+	Queue         int               `json:"queue"`
+	Worker        int               `json:"worker"`
+	Mode          string            `json:"mode"`
+	ZeroCopy      bool              `json:"zero_copy"`
+	NeedWakeup    bool              `json:"need_wakeup"`
+	State         string            `json:"state"` // up, or what is wrong and why
+	RxPackets     uint64            `json:"rx_packets"`
+	RxBytes       uint64            `json:"rx_bytes"`
+	TxPackets     uint64            `json:"tx_packets"`
+	TxBytes       uint64            `json:"tx_bytes"`
+	CopiedPackets uint64            `json:"copied_packets"`
+	Drops         map[string]uint64 `json:"drops"`
+	XDPStatistics *xsk.KernelStats  `json:"xdp_statistics,omitempty"`
+	Socket        *SocketStatus     `json:"socket,omitempty"`
+}
+
+// SocketStatus is the socket's own count of its system calls.
+type SocketStatus struct {
+	Kicks      uint64 `json:"kicks"`
+	Wakes      uint64 `json:"wakes"`
+	SendAgain  uint64 `json:"send_eagain"`
+	SendBusy   uint64 `json:"send_ebusy"`
+	SendNoBufs uint64 `json:"send_enobufs"`
+	SendErrors uint64 `json:"send_errors"`
+}
+
+// StageStatus is one stage instance.
+type StageStatus struct {
+	Name        string            `json:"name"`
+	Type        string            `json:"type"`
+	Worker      int               `json:"worker"`
+	Calls       uint64            `json:"calls"`
+	Packets     uint64            `json:"packets"`
+	NsPerPacket float64           `json:"ns_per_packet"`
+	Drops       map[string]uint64 `json:"drops"`
+	Values      map[string]uint64 `json:"values,omitempty"`
+}
+
+// Snapshot reads everything. It may be called at any time, also before Run and
+// after it, until Close.
+func (e *Engine) Snapshot() Snapshot {
+	var s Snapshot
+	e.Between(func() { s = e.snapshot() })
+	return s
+}
+
+func (e *Engine) snapshot() Snapshot {
+	pages := e.mem.Pages()
+	s := Snapshot{Memory: MemoryStatus{
+		Frames: e.mem.Frames(), FrameSize: e.mem.FrameSize(), Pages: pages.Kind.String(), PagesWhy: pages.Reasons(),
+	}}
+	places := Places{Total: e.mem.Frames(), Free: e.mem.Free()}
+	for _, w := range e.workers {
+		places.Free += w.cache.Len()
+		places.Batch += w.batch.n
+		for _, q := range w.queues {
+			p := q.queue.Places()
+			places.Fill += p.Fill
+			places.Rx += p.Rx
+			places.Tx += p.Tx
+			places.Completion += p.Completion
+			s.Ports = append(s.Ports, e.portStatus(w, q))
+		}
+		for _, n := range w.nodes {
+			s.Stages = append(s.Stages, e.stageStatus(w, n))
+		}
+	}
+	s.Memory.Places = places
+	return s
+}
+
+func (e *Engine) portStatus(w *worker, q *workerQueue) PortStatus {
+	info, c := q.queue.Info(), q.queue.Counters()
+	p := PortStatus{
+		Name: q.port, Interface: info.Interface, Queue: info.Queue, Worker: w.id,
+		Mode: info.Mode, ZeroCopy: info.ZeroCopy, NeedWakeup: info.NeedWakeup, State: info.State,
+		RxPackets: c.RxPackets, RxBytes: c.RxBytes, TxPackets: c.TxPackets, TxBytes: c.TxBytes,
+		CopiedPackets: c.Copied,
+		Drops:         e.reasons.named(q.drops),
+		XDPStatistics: c.Kernel,
+	}
+	if q.ended != nil {
+		p.State = q.ended.Error()
+	}
+	if k := c.Kernel; k != nil {
+		// Packets the kernel dropped on the way to us or from us, by the names of
+		// its statistics. The ring-empty ones count occasions and not packets.
+		for name, n := range map[string]uint64{
+			"rx_dropped": k.RxDropped, "rx_ring_full": k.RxRingFull, "rx_fill_ring_empty": k.RxFillRingEmpty,
+			"tx_invalid_descs": k.TxInvalidDescs,
+		} {
+			if n > 0 {
+				p.Drops[name] = n
+			}
+		}
+	}
+	if c := c.Socket; c != nil {
+		p.Socket = &SocketStatus{c.Kicks, c.Wakes, c.SendAgain, c.SendBusy, c.SendNoBufs, c.SendErrors}
+	}
+	return p
+}
+
+func (e *Engine) stageStatus(w *worker, n *node) StageStatus {
+	s := StageStatus{
+		Name: n.name, Type: n.kind, Worker: w.id,
+		Calls: n.calls, Packets: n.packets, Drops: e.reasons.named(n.drops),
+	}
+	if n.timed > 0 {
+		s.NsPerPacket = float64(n.nanos) / float64(n.timed)
+	}
+	if r, ok := n.stage.(Reporter); ok {
+		s.Values = maps.Clone(r.Report())
+	}
+	return s
+}
+
+// Reasons returns what is known of every drop reason, by name.
+func (e *Engine) Reasons() map[string]string {
+	docs := map[string]string{}
+	for r := range e.reasons.len() {
+		if info := e.reasons.info(Reason(r)); info.Doc != "" {
+			docs[info.Name] = info.Doc
+		}
+	}
+	return docs
+}

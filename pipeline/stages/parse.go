@@ -1,0 +1,37 @@
+// Package stages has the built-in stages, one file each. They use only what
+// package pipeline offers to everyone.
+package stages
+
+import "github.com/xdpipe/xdpipe/pipeline"
+
+func init() {
+	pipeline.Register(pipeline.Module{
+		Name: "parse",
+		Doc:  "reads the headers into the packet's metadata for the stages after it",
+		New:  func() pipeline.Stage { return &Parse{} },
+	})
+}
+
+// Parse reads the headers of every packet once.
+type Parse struct {
+	DropMalformed bool `stage:"drop_malformed" doc:"drop packets whose headers are cut short or contradict themselves"`
+
+	malformed pipeline.Reason
+}
+
+// Provision implements pipeline.Provisioner.
+func (s *Parse) Provision(ctx *pipeline.Context) error {
+	s.malformed = ctx.Reason("malformed", "a header is cut short or contradicts itself; set drop_malformed: false to let these pass")
+	return nil
+}
+
+// Process implements pipeline.Stage.
+func (s *Parse) Process(b *pipeline.Batch) {
+	for i := range b.Len() {
+		m := b.Meta(i)
+		m.Parse(b.Data(i))
+		if s.DropMalformed && m.Flags&pipeline.MetaMalformed != 0 {
+			b.Drop(i, s.malformed)
+		}
+	}
+}

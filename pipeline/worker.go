@@ -1,0 +1,157 @@
+package pipeline
+
+import (
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/xdpipe/xdpipe/umem"
+)
+
+// DefaultSpin is how long an adaptive worker looks for packets before it sleeps.
+// Waking it takes the kernel about a tenth of that.
+const DefaultSpin = 50 * time.Microsecond
+
+// DefaultBatch is the number of packets a worker takes from a queue at once.
+const DefaultBatch = 64
+
+// sleepLimit bounds a sleep, for what no descriptor tells of: link down gives no
+// event on a socket. busyLimit is the same while a queue has packets to submit.
+const (
+	sleepLimit = 100 * time.Millisecond
+	busyLimit  = time.Millisecond
+)
+
+// A worker runs lines on one thread. Its fields are its goroutine's, except for
+// those of the gate.
+type worker struct {
+	engine *Engine
+	id     int
+	cpu    int // -1: not pinned
+
+	cache  *umem.Cache
+	batch  *Batch
+	lines  []*line
+	nodes  []*node        // all stage instances of the lines, each once
+	queues []*workerQueue // all queues it owns, each once
+
+	idle      Idle
+	spin      time.Duration
+	wake      int // eventfd
+	pollfds   []unix.PollFd
+	sleepless bool // a queue has nothing to poll
+
+	gate gate
+}
+
+// A gate stops the worker between two batches.
+type gate struct {
+	closed atomic.Bool   // asked to stop
+	parked chan struct{} // the worker says it stopped
+	open   chan struct{} // it may go on
+}
+
+// run works until the engine stops or a port ends, with the reason.
+func (w *worker) run() error {
+	// Never unlocked: the thread's affinity was changed, so it ends with the
+	// goroutine.
+	runtime.LockOSThread()
+	if w.cpu >= 0 {
+		var set unix.CPUSet
+		set.Set(w.cpu)
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			w.engine.log.Warn("worker not pinned", "worker", w.id, "cpu", w.cpu, "error", err)
+			w.cpu = -1
+		}
+	}
+	idleSince := time.Duration(-1)
+	for rounds := 0; !w.engine.stopping.Load(); rounds++ {
+		if w.gate.closed.Load() {
+			w.gate.parked <- struct{}{}
+			<-w.gate.open
+		}
+		n := 0
+		for _, l := range w.lines {
+			n += l.run(w)
+		}
+		for _, q := range w.queues {
+			if err := q.queue.Service(w.cache); err != nil {
+				q.ended = err
+				return fmt.Errorf("port %s: %w", q.port, err)
+			}
+		}
+		switch {
+		case n > 0 || w.idle == IdleSpin:
+			idleSince = -1
+			continue
+		case w.idle == IdleSleep:
+		case idleSince < 0:
+			idleSince = time.Since(epoch)
+			rounds = 0
+			continue
+		case rounds%16 != 0 || time.Since(epoch)-idleSince < w.spin:
+			continue // the clock costs as much as looking
+		}
+		if err := w.sleep(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sleep waits until a packet arrives, the engine wants something, or a limit
+// has passed.
+func (w *worker) sleep() error {
+	limit := sleepLimit
+	fds := append(w.pollfds[:0], unix.PollFd{Fd: int32(w.wake), Events: unix.POLLIN})
+	for _, q := range w.queues {
+		fd, busy := q.queue.Poll()
+		if busy {
+			limit = busyLimit
+		}
+		if fd >= 0 {
+			fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+		}
+	}
+	w.pollfds = fds
+	if w.sleepless {
+		limit = 0
+		runtime.Gosched()
+	}
+	n, err := unix.Poll(fds, int(limit.Milliseconds()))
+	if err != nil && err != unix.EINTR {
+		return fmt.Errorf("poll: %w", err)
+	}
+	if n <= 0 {
+		return nil
+	}
+	if fds[0].Revents != 0 {
+		var buf [8]byte
+		unix.Read(w.wake, buf[:])
+	}
+	i := 1
+	for _, q := range w.queues {
+		if fd, _ := q.queue.Poll(); fd < 0 {
+			continue
+		}
+		if fds[i].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0 {
+			if err := q.queue.PollError(); err != nil {
+				q.ended = err
+				return fmt.Errorf("port %s: %w", q.port, err)
+			}
+		}
+		i++
+	}
+	return nil
+}
+
+// rouse ends a sleep.
+func (w *worker) rouse() {
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	unix.Write(w.wake, one[:])
+}
