@@ -132,6 +132,10 @@ func (b *Batch) Alloc(n int) []byte {
 	return b.Data(b.n - 1)
 }
 
+// Cache returns the cache that the batch's frames come from and go back to, for
+// Queues that copy packets and keep none of their frames.
+func (b *Batch) Cache() *umem.Cache { return b.cache }
+
 // Descs returns the descriptors of all packets. A Queue that hands some to its
 // ring returns how many from Transmit.
 func (b *Batch) Descs() []xsk.Desc { return b.desc[:b.n] }

@@ -129,17 +129,8 @@ func (e *Engine) portStatus(w *worker, q *workerQueue) PortStatus {
 	if q.ended != nil {
 		p.State = q.ended.Error()
 	}
-	if k := c.Kernel; k != nil {
-		// Packets the kernel dropped on the way to us or from us, by the names of
-		// its statistics. The ring-empty ones count occasions and not packets.
-		for name, n := range map[string]uint64{
-			"rx_dropped": k.RxDropped, "rx_ring_full": k.RxRingFull, "rx_fill_ring_empty": k.RxFillRingEmpty,
-			"tx_invalid_descs": k.TxInvalidDescs,
-		} {
-			if n > 0 {
-				p.Drops[name] = n
-			}
-		}
+	for name, n := range KernelDrops(p) {
+		p.Drops[name] = n
 	}
 	if c := c.Socket; c != nil {
 		p.Socket = &SocketStatus{c.Kicks, c.Wakes, c.SendAgain, c.SendBusy, c.SendNoBufs, c.SendErrors}
@@ -170,4 +161,31 @@ func (e *Engine) Reasons() map[string]string {
 		}
 	}
 	return docs
+}
+
+// KernelDrops returns what the kernel dropped on its way to the socket, before
+// it was received, or refused on its way out; without zeros. A fill ring found
+// empty is a packet dropped in copy mode, and an occasion in zero-copy mode.
+func KernelDrops(p PortStatus) map[string]uint64 {
+	drops := map[string]uint64{}
+	if k := p.XDPStatistics; k != nil {
+		for name, n := range map[string]uint64{
+			"rx_dropped": k.RxDropped, "rx_ring_full": k.RxRingFull,
+			"rx_fill_ring_empty": k.RxFillRingEmpty, "tx_invalid_descs": k.TxInvalidDescs,
+		} {
+			if n > 0 {
+				drops[name] = n
+			}
+		}
+	}
+	return drops
+}
+
+// KernelDropDocs says of the drops that the kernel counts for a socket, under
+// the names of struct xdp_statistics, what causes them and what to do.
+var KernelDropDocs = map[string]string{
+	"rx_dropped":         "the packet did not fit a frame; raise memory.frame_size or lower the MTU",
+	"rx_ring_full":       "packets arrive faster than the worker takes them; add workers and queues, or raise rings.rx",
+	"rx_fill_ring_empty": "no frame was there to receive into; raise rings.fill and memory.frames",
+	"tx_invalid_descs":   "a stage made a packet empty or longer than its frame",
 }

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/xdpipe/xdpipe"
+	"github.com/xdpipe/xdpipe/pipeline"
+)
+
+func (a *app) check() *cobra.Command {
+	var offline bool
+	cmd := &cobra.Command{
+		Use:   "check CONFIG.yaml",
+		Short: "validate a configuration and print the plan; changes nothing",
+		Long: `check reads a configuration, holds it against this machine and prints what run
+would do. It changes nothing. Mistakes are printed as FILE:LINE:COLUMN: message.`,
+		Args: exactArgs("CONFIG.yaml"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			cfg, err := pipeline.LoadConfig(args[0])
+			if err != nil {
+				return a.mistakes(err)
+			}
+			if offline {
+				if a.json {
+					return a.printJSON(map[string]any{"ok": true})
+				}
+				fmt.Fprintf(a.out, "%s: no mistakes found; not held against this machine\n", args[0])
+				return nil
+			}
+			plan, err := xdpipe.NewPlan(cfg)
+			if err != nil {
+				return a.mistakes(err)
+			}
+			defer plan.Close()
+			if a.json {
+				return a.printJSON(map[string]any{"ok": true, "plan": plan.Summary()})
+			}
+			fmt.Fprint(a.out, plan)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&offline, "offline", false, "look at the file only, not at this machine's interfaces")
+	return cmd
+}
+
+// mistakes prints what is wrong with a configuration, a line each.
+func (a *app) mistakes(err error) error {
+	list := positioned(err)
+	if a.json {
+		if err := a.printJSON(map[string]any{"ok": false, "errors": list}); err != nil {
+			return err
+		}
+	}
+	for _, m := range list {
+		if m.Line > 0 {
+			fmt.Fprintf(a.err, "%s:%d:%d: %s\n", m.File, m.Line, m.Column, m.Message)
+		} else {
+			fmt.Fprintf(a.err, "xdpipe: %s\n", m.Message)
+		}
+	}
+	return errReported
+}
+
+// mistake is a ConfigError as JSON has it.
+type mistake struct {
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Column  int    `json:"column,omitempty"`
+	Message string `json:"message"`
+}
+
+// positioned takes a joined error apart.
+func positioned(err error) []mistake {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []mistake
+		for _, e := range joined.Unwrap() {
+			all = append(all, positioned(e)...)
+		}
+		return all
+	}
+	var list pipeline.ConfigErrors
+	if errors.As(err, &list) {
+		var all []mistake
+		for _, e := range list {
+			all = append(all, positioned(e)...)
+		}
+		return all
+	}
+	var ce *pipeline.ConfigError
+	if errors.As(err, &ce) {
+		return []mistake{{ce.File, ce.Line, ce.Column, ce.Message}}
+	}
+	return []mistake{{Message: err.Error()}}
+}
