@@ -51,8 +51,11 @@ func (b *Batch) Len() int { return b.n }
 // until Process returns, may be written to, and ends with the packet.
 func (b *Batch) Data(i int) []byte {
 	d := &b.desc[i]
-	return b.mem.Bytes(d.Addr, d.Len)
+	return b.mem.Packet(d.Addr, d.Len)
 }
+
+// Size returns the packet's length in bytes.
+func (b *Batch) Size(i int) int { return int(b.desc[i].Len) }
 
 // Meta returns the packet's metadata, valid until Process returns. A stage that
 // changes headers keeps it true.
@@ -111,8 +114,9 @@ func (b *Batch) Free() []xsk.Desc { return b.desc[b.n:b.limit] }
 // Extend appends the first n descriptors of Free, whose frames the batch then
 // holds.
 func (b *Batch) Extend(n int) {
-	for i := b.n; i < b.n+n; i++ {
-		b.meta[i].Flags = 0
+	fresh := b.meta[b.n : b.n+n]
+	for i := range fresh {
+		fresh[i].Flags = 0
 	}
 	b.n += n
 }

@@ -108,7 +108,7 @@ func BenchmarkEmptyStages(b *testing.B) {
 	}
 }
 
-func BenchmarkParse(b *testing.B) {
+func BenchmarkMetaParse(b *testing.B) {
 	p := udpPacket()
 	var m pipeline.Meta
 	b.ReportAllocs()

@@ -15,7 +15,6 @@ type xskQueue struct {
 	sock *xsk.Socket
 	info QueueInfo
 
-	c    QueueCounters
 	kick bool // packets were put into the TX ring since the last kick
 	down bool // the last kick said the link is down
 	gone bool // the last kick said the interface is gone
@@ -32,18 +31,8 @@ func NewXSK(sock *xsk.Socket, name, mode string) Queue {
 }
 
 func (q *xskQueue) Receive(b *Batch) int {
-	free := b.Free()
-	n := q.sock.Receive(free)
-	if n == 0 {
-		return 0
-	}
-	var bytes uint64
-	for i := range free[:n] {
-		bytes += uint64(free[i].Len)
-	}
+	n := q.sock.Receive(b.Free())
 	b.Extend(n)
-	q.c.RxPackets += uint64(n)
-	q.c.RxBytes += bytes
 	return n
 }
 
@@ -65,12 +54,6 @@ func (q *xskQueue) Transmit(b *Batch) (int, Reason) {
 		q.sock.Complete(b.cache)
 		taken += q.sock.Transmit(descs[taken:])
 	}
-	var bytes uint64
-	for i := range descs[:taken] {
-		bytes += uint64(descs[i].Len)
-	}
-	q.c.TxPackets += uint64(taken)
-	q.c.TxBytes += bytes
 	q.kick = true
 	switch {
 	case taken == len(descs):
@@ -138,9 +121,12 @@ func (q *xskQueue) Info() QueueInfo {
 }
 
 func (q *xskQueue) Counters() QueueCounters {
-	c := q.c
 	socket := q.sock.Stats()
-	c.Socket = &socket
+	c := QueueCounters{
+		RxPackets: socket.Received, RxBytes: socket.RxBytes,
+		TxPackets: socket.Transmitted, TxBytes: socket.TxBytes,
+		Socket: &socket,
+	}
 	if k, err := q.sock.KernelStats(); err == nil {
 		c.Kernel = &k
 	}

@@ -18,6 +18,9 @@ func (m *Memory) Ref(addr uint64) {
 	}
 }
 
+// Shared reports whether any frame has ever had several holders.
+func (m *Memory) Shared() bool { return m.shared.Load() }
+
 // Refs returns how many holders the frame that addr lies in has; a frame that
 // is free has one as well.
 func (m *Memory) Refs(addr uint64) int { return int(m.refs[addr>>m.shift].Load()) + 1 }

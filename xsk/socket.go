@@ -21,7 +21,10 @@ type Socket struct {
 
 	// inKernel counts, for each frame, how often the kernel has it through this
 	// socket. It is what makes Close give every frame back, also those of
-	// descriptors that the kernel took and never returned.
+	// descriptors that the kernel took and never returned. A frame with one
+	// holder is there once or not at all, so that the loops below only store;
+	// frames that several hold may be transmitted twice at the same time, and
+	// are counted.
 	inKernel []uint8
 	shift    uint // of an address to its index in inKernel
 
@@ -103,7 +106,7 @@ func (s *Socket) Fill(cache *umem.Cache) int {
 func (s *Socket) noteFill(addrs []uint64) {
 	inKernel, shift := s.inKernel, s.shift&63
 	for _, addr := range addrs {
-		inKernel[addr>>shift]++
+		inKernel[addr>>shift] = 1
 	}
 	if s.mem.Verifying() {
 		for _, addr := range addrs {
@@ -126,9 +129,12 @@ func (s *Socket) Receive(dst []Desc) int {
 	s.rx.Release(n)
 	dst = dst[:n]
 	inKernel, shift := s.inKernel, s.shift&63
+	var bytes uint64
 	for i := range dst {
-		inKernel[dst[i].Addr>>shift]--
+		bytes += uint64(dst[i].Len)
+		inKernel[dst[i].Addr>>shift] = 0
 	}
+	s.stats.RxBytes += bytes
 	if s.mem.Verifying() {
 		for _, d := range dst {
 			s.mem.NoteReceive(d.Addr, d.Len)
@@ -156,9 +162,19 @@ func (s *Socket) Transmit(descs []Desc) int {
 		}
 	}
 	inKernel, shift := s.inKernel, s.shift&63
-	for i := range descs {
-		inKernel[descs[i].Addr>>shift]++
+	var bytes uint64
+	if s.mem.Shared() {
+		for i := range descs {
+			bytes += uint64(descs[i].Len)
+			inKernel[descs[i].Addr>>shift]++
+		}
+	} else {
+		for i := range descs {
+			bytes += uint64(descs[i].Len)
+			inKernel[descs[i].Addr>>shift] = 1
+		}
 	}
+	s.stats.TxBytes += bytes
 	a, b := s.tx.Slots(n)
 	copy(a, descs)
 	copy(b, descs[len(a):])
@@ -186,8 +202,14 @@ func (s *Socket) Complete(cache *umem.Cache) int {
 
 func (s *Socket) noteComplete(addrs []uint64) {
 	inKernel, shift := s.inKernel, s.shift&63
-	for _, addr := range addrs {
-		inKernel[addr>>shift]--
+	if s.mem.Shared() {
+		for _, addr := range addrs {
+			inKernel[addr>>shift]--
+		}
+	} else {
+		for _, addr := range addrs {
+			inKernel[addr>>shift] = 0
+		}
 	}
 	if s.mem.Verifying() {
 		for _, addr := range addrs {

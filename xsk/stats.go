@@ -6,6 +6,8 @@ type Stats struct {
 	Transmitted uint64 // descriptors put into the TX ring
 	Completed   uint64 // descriptors taken from the completion ring
 	Filled      uint64 // frames put into the fill ring
+	RxBytes     uint64 // of the packets received
+	TxBytes     uint64 // of the packets transmitted
 
 	Kicks      uint64 // system calls that woke the transmit side
 	Wakes      uint64 // system calls that woke the receive side

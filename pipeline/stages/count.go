@@ -12,57 +12,63 @@ func init() {
 
 // Count counts what passes. Its counters are in the status, as values.
 type Count struct {
-	packets, bytes                       uint64
-	arp, ipv4, ipv6, vlan                uint64
-	tcp, udp, icmp, fragments, malformed uint64
+	packets, bytes uint64
+	arp, vlan      uint64
+	byFlags        [1 << 8]uint64 // by the flags of the metadata
+	byProtocol     [1 << 8]uint64 // of the transport header, where there is one
 }
 
 // Process implements pipeline.Stage.
 func (s *Count) Process(b *pipeline.Batch) {
 	s.packets += uint64(b.Len())
+	var bytes uint64
+	// Packets of a kind come in runs: counting a run costs a comparison, counting
+	// in memory waits for the write of the packet before.
+	var flags pipeline.MetaFlags
+	var protocol uint8
+	run := uint64(0)
 	for i := range b.Len() {
-		s.bytes += uint64(len(b.Data(i)))
+		bytes += uint64(b.Size(i))
 		m := b.Meta(i)
-		if m.Flags == 0 {
-			continue // not parsed
+		if m.Flags != flags || m.Protocol != protocol {
+			s.add(flags, protocol, run)
+			flags, protocol, run = m.Flags, m.Protocol, 0
 		}
-		switch m.EtherType {
-		case pipeline.EtherTypeIPv4:
-			s.ipv4++
-		case pipeline.EtherTypeIPv6:
-			s.ipv6++
-		case pipeline.EtherTypeARP:
+		run++
+		if flags&(pipeline.MetaIPv4|pipeline.MetaIPv6) == 0 && flags != 0 && m.EtherType == pipeline.EtherTypeARP {
 			s.arp++
 		}
-		if m.VLANs > 0 {
+		if m.VLANs > 0 && flags != 0 {
 			s.vlan++
 		}
-		if m.Flags&(pipeline.MetaFragment|pipeline.MetaMalformed) != 0 {
-			if m.Flags&pipeline.MetaFragment != 0 {
-				s.fragments++
-			} else {
-				s.malformed++
-			}
-		}
-		if m.Flags&pipeline.MetaL4 != 0 {
-			switch m.Protocol {
-			case pipeline.ProtocolTCP:
-				s.tcp++
-			case pipeline.ProtocolUDP:
-				s.udp++
-			case pipeline.ProtocolICMP, pipeline.ProtocolICMPv6:
-				s.icmp++
-			}
-		}
+	}
+	s.add(flags, protocol, run)
+	s.bytes += bytes
+}
+
+// add counts n packets of a kind.
+func (s *Count) add(flags pipeline.MetaFlags, protocol uint8, n uint64) {
+	s.byFlags[uint8(flags)] += n
+	if flags&pipeline.MetaL4 != 0 {
+		s.byProtocol[protocol] += n
 	}
 }
 
 // Report implements pipeline.Reporter.
 func (s *Count) Report() map[string]uint64 {
+	with := func(flag pipeline.MetaFlags) (n uint64) {
+		for flags, packets := range s.byFlags {
+			if pipeline.MetaFlags(flags)&flag != 0 {
+				n += packets
+			}
+		}
+		return n
+	}
 	return map[string]uint64{
-		"packets": s.packets, "bytes": s.bytes,
-		"arp": s.arp, "ipv4": s.ipv4, "ipv6": s.ipv6, "vlan": s.vlan,
-		"tcp": s.tcp, "udp": s.udp, "icmp": s.icmp,
-		"fragments": s.fragments, "malformed": s.malformed,
+		"packets": s.packets, "bytes": s.bytes, "arp": s.arp, "vlan": s.vlan,
+		"ipv4": with(pipeline.MetaIPv4), "ipv6": with(pipeline.MetaIPv6),
+		"fragments": with(pipeline.MetaFragment), "malformed": with(pipeline.MetaMalformed),
+		"tcp": s.byProtocol[pipeline.ProtocolTCP], "udp": s.byProtocol[pipeline.ProtocolUDP],
+		"icmp": s.byProtocol[pipeline.ProtocolICMP] + s.byProtocol[pipeline.ProtocolICMPv6],
 	}
 }

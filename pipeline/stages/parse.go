@@ -27,10 +27,12 @@ func (s *Parse) Provision(ctx *pipeline.Context) error {
 
 // Process implements pipeline.Stage.
 func (s *Parse) Process(b *pipeline.Batch) {
+	b.Parse()
+	if !s.DropMalformed {
+		return
+	}
 	for i := range b.Len() {
-		m := b.Meta(i)
-		m.Parse(b.Data(i))
-		if s.DropMalformed && m.Flags&pipeline.MetaMalformed != 0 {
+		if b.Meta(i).Flags&pipeline.MetaMalformed != 0 {
 			b.Drop(i, s.malformed)
 		}
 	}

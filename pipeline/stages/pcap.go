@@ -32,7 +32,7 @@ type Pcap struct {
 	Snaplen int    `stage:"snaplen" unit:"bytes" doc:"keep at most so much of each packet"`
 
 	out      *captureFile
-	chunk    *captureChunk
+	open     atomic.Pointer[captureChunk] // not yet full; whoever swaps it out has it
 	captured uint64
 	missed   uint64
 }
@@ -52,33 +52,35 @@ func (s *Pcap) Provision(ctx *pipeline.Context) error {
 		return &pipeline.OptionError{Option: "file", Err: err}
 	}
 	s.out = out.(*captureFile)
+	s.out.join(&s.open)
 	return nil
 }
 
 // Process implements pipeline.Stage.
 func (s *Pcap) Process(b *pipeline.Batch) {
 	now := time.Now()
+	c := s.open.Swap(nil)
 	for i := range b.Len() {
 		p := b.Data(i)
 		keep := p[:min(len(p), s.Snaplen)]
-		if s.chunk != nil && !s.chunk.fits(len(keep)) {
-			s.out.full <- s.chunk // never waits: it has room for every chunk
-			s.chunk = nil
+		if c != nil && !c.fits(len(keep)) {
+			s.out.full <- c // never waits: it has room for every chunk
+			c = nil
 		}
-		if s.chunk == nil {
-			if s.chunk = s.out.take(); s.chunk == nil {
+		if c == nil {
+			if c = s.out.take(); c == nil {
 				s.missed++
 				continue
 			}
 		}
-		s.chunk.add(now, keep, len(p))
+		c.add(now, keep, len(p))
 		s.captured++
 	}
-	// With nothing else to write, what there is goes to the file now, so that a
-	// quiet link's packets do not wait for a full buffer.
-	if s.chunk != nil && len(s.out.full) == 0 {
-		s.out.full <- s.chunk
-		s.chunk = nil
+	// With nothing else to write the file gets what there is, so that a quiet
+	// link's packets do not wait for a full buffer.
+	if c != nil {
+		s.open.Store(c)
+		s.out.nudge()
 	}
 }
 
@@ -89,9 +91,8 @@ func (s *Pcap) Report() map[string]uint64 {
 
 // Close implements pipeline.Closer. The file is closed after the last instance.
 func (s *Pcap) Close() error {
-	if s.chunk != nil {
-		s.out.full <- s.chunk
-		s.chunk = nil
+	if c := s.open.Swap(nil); c != nil {
+		s.out.full <- c
 	}
 	return nil
 }
@@ -128,7 +129,11 @@ func (c *captureChunk) add(at time.Time, p []byte, length int) {
 type captureFile struct {
 	free    chan *captureChunk
 	full    chan *captureChunk
+	wake    chan struct{} // there may be packets in an open chunk
 	written atomic.Uint64 // packets
+
+	mu   sync.Mutex
+	open []*atomic.Pointer[captureChunk] // of the instances
 
 	file *os.File
 	buf  *bufio.Writer
@@ -147,6 +152,7 @@ func newCaptureFile(name string, snaplen int, stage string, log *slog.Logger) (*
 	f := &captureFile{
 		free: make(chan *captureChunk, chunkCount),
 		full: make(chan *captureChunk, chunkCount),
+		wake: make(chan struct{}, 1),
 		file: file,
 		buf:  bufio.NewWriterSize(file, chunkBytes),
 		log:  log,
@@ -178,15 +184,61 @@ func (f *captureFile) take() *captureChunk {
 	}
 }
 
-func (f *captureFile) write() {
-	for c := range f.full {
-		f.writeChunk(c)
-		c.data, c.packets = c.data[:0], c.packets[:0]
-		f.free <- c
+// join makes the writer look after an instance's open chunk.
+func (f *captureFile) join(open *atomic.Pointer[captureChunk]) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open = append(f.open, open)
+}
+
+// nudge tells the writer of an open chunk. It takes it when it has time.
+func (f *captureFile) nudge() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
 	}
 }
 
+func (f *captureFile) write() {
+	for {
+		select {
+		case c, ok := <-f.full:
+			if !ok {
+				return
+			}
+			f.writeChunk(c)
+		case <-f.wake:
+			f.writeOpen()
+		}
+	}
+}
+
+// writeOpen writes what the open chunks have.
+func (f *captureFile) writeOpen() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, open := range f.open {
+		c := open.Swap(nil)
+		if c == nil {
+			continue
+		}
+		// Chunks of the same instance that were full before this one was begun
+		// are in the channel by now, and are older.
+		for older := len(f.full); older > 0; older-- {
+			if full, ok := <-f.full; ok {
+				f.writeChunk(full)
+			}
+		}
+		f.writeChunk(c)
+	}
+}
+
+// writeChunk writes the packets of the chunk, which is free after it.
 func (f *captureFile) writeChunk(c *captureChunk) {
+	defer func() {
+		c.data, c.packets = c.data[:0], c.packets[:0]
+		f.free <- c
+	}()
 	if f.err != nil {
 		return
 	}
@@ -210,8 +262,13 @@ func (f *captureFile) writeChunk(c *captureChunk) {
 	}
 }
 
+// closeLimit is how long Close waits for whoever reads from a pipe. A regular
+// file has no deadline and needs none.
+const closeLimit = 2 * time.Second
+
 // Close writes what is left and closes the file.
 func (f *captureFile) Close() error {
+	_ = f.file.SetWriteDeadline(time.Now().Add(closeLimit))
 	close(f.full)
 	f.done.Wait()
 	if err := f.file.Close(); f.err == nil {

@@ -120,9 +120,10 @@ func (k *Kernel) Refill(n int, length uint32) int {
 	n = min(n, k.fill.Available(n), k.rx.Free(n))
 	fa, fb := k.fill.Slots(n)
 	ra, rb := k.rx.Slots(n)
+	start, offset := ^uint64(k.mem.FrameSize()-1), k.mem.DataStart(0)
 	pairwise(fa, fb, ra, rb, func(addrs []uint64, descs []xsk.Desc) {
 		for i, addr := range addrs[:len(descs)] {
-			descs[i] = xsk.Desc{Addr: k.mem.DataStart(addr), Len: length}
+			descs[i] = xsk.Desc{Addr: addr&start + offset, Len: length}
 		}
 	})
 	k.fill.Release(n)
