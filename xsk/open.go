@@ -11,11 +11,13 @@ import (
 	"github.com/xdpipe/xdpipe/umem"
 )
 
-// A bind right after the previous owner's close may find the queue still taken,
-// because the kernel tears sockets down in the background.
+// A bind right after the previous owner's close may find the queue still taken:
+// the kernel tears sockets down in the background (xp_release_deferred,
+// net/xdp/xsk_buff_pool.c), and that waits for the lock of all network
+// configuration, which can be held for long where namespaces come and go.
 const (
-	bindRetries    = 10
-	bindRetryDelay = 10 * time.Millisecond
+	bindRetryFor   = 2 * time.Second
+	bindRetryDelay = 2 * time.Millisecond
 )
 
 // Open opens a socket on a queue of the interface with the given index, which
@@ -33,9 +35,9 @@ func Open(mem *umem.Memory, ifindex, queue int, opts Options) (*Socket, error) {
 	if opts.Interface == "" {
 		opts.Interface = fmt.Sprintf("ifindex %d", ifindex)
 	}
-	for try := 0; ; try++ {
+	for deadline := time.Now().Add(bindRetryFor); ; {
 		s, err := open(mem, ifindex, queue, opts)
-		if err == nil || !errors.Is(err, unix.EBUSY) || try == bindRetries {
+		if err == nil || !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
 			return s, err
 		}
 		// On a fresh socket: the failed one has rings and memory attached.
