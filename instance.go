@@ -48,7 +48,7 @@ func Open(cfg *pipeline.Config, opts Options) (*Instance, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	restored, err := control.RestoreStale(opts.RunDir)
+	restored, err := RestoreStale(opts.RunDir)
 	for _, r := range restored {
 		log.Info("undid a change of an instance that died", "change", r.String())
 	}
@@ -133,14 +133,25 @@ func (i *Instance) reserve() error {
 
 // Run forwards packets until ctx is done, which is no error, or until a port is
 // of no more use, with the reason. It can be called once.
+//
+// It stops without losing a packet: the interfaces' packets are given back to
+// the kernel first, and those already received are forwarded.
 func (i *Instance) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var watching sync.WaitGroup
-	watching.Go(func() { i.watch(ctx, cancel) })
-	err := i.engine.Run(ctx)
+	engineCtx, stopEngine := context.WithCancel(context.Background())
+	defer stopEngine()
+	var stopping sync.WaitGroup
+	stopping.Go(func() {
+		defer stopEngine()
+		i.watch(ctx, cancel) // until ctx is done
+		// Not watched any more, so that our own detaching is not taken for
+		// somebody else's. What fails here fails again in Close, and is told.
+		_ = i.silence()
+	})
+	err := i.engine.Run(engineCtx)
 	cancel(nil)
-	watching.Wait()
+	stopping.Wait()
 	// The control plane's reason says more than the errno the engine met.
 	var gone *PortError
 	if errors.As(context.Cause(ctx), &gone) {
@@ -152,6 +163,15 @@ func (i *Instance) Run(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// silence takes all ports' packets away from the sockets.
+func (i *Instance) silence() error {
+	var errs []error
+	for _, p := range i.ports {
+		errs = append(errs, p.silence())
+	}
+	return errors.Join(errs...)
 }
 
 // A PortError says why an instance ended: a port is of no more use.
@@ -174,6 +194,7 @@ func (i *Instance) watch(ctx context.Context, end context.CancelCauseFunc) {
 			return
 		case ev, ok := <-i.watcher.Events():
 			if !ok {
+				<-ctx.Done()
 				return
 			}
 			for _, p := range i.ports {
@@ -262,9 +283,7 @@ func (i *Instance) close() error {
 	if i.watcher != nil {
 		errs = append(errs, i.watcher.Close())
 	}
-	for _, p := range i.ports {
-		errs = append(errs, p.silence())
-	}
+	errs = append(errs, i.silence())
 	if i.engine != nil {
 		i.account.count(i.engine.Snapshot())
 		errs = append(errs, i.engine.Close())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +28,9 @@ type port struct {
 	adopted  *bpf.Policy // of a pinned program: to be put back at the end
 	queues   []pipeline.Queue
 	state    linkState
+
+	silenceOnce sync.Once
+	silenceErr  error
 }
 
 // openPort prepares the interface, attaches the program and opens the sockets.
@@ -111,28 +115,30 @@ func (p *port) openQueue(queue int, mem *umem.Memory) error {
 }
 
 // silence takes the interface's packets away from the sockets, before they are
-// closed: what arrives from then on is the kernel's.
+// closed: what arrives from then on is the kernel's. It may be called again.
 func (p *port) silence() error {
-	var errs []error
-	if p.steering != nil {
-		for _, q := range p.plan.Queues {
-			errs = append(errs, p.steering.Unregister(q))
+	p.silenceOnce.Do(func() {
+		var errs []error
+		if p.steering != nil {
+			for _, q := range p.plan.Queues[:len(p.queues)] {
+				errs = append(errs, p.steering.Unregister(q))
+			}
+			if p.adopted != nil {
+				errs = append(errs, p.steering.SetPolicy(*p.adopted))
+			}
 		}
-		if p.adopted != nil {
-			errs = append(errs, p.steering.SetPolicy(*p.adopted))
+		if p.attached != nil && p.adopted == nil {
+			errs = append(errs, p.attached.Detach())
 		}
-	}
-	if p.attached != nil && p.adopted == nil {
-		errs = append(errs, p.attached.Detach())
-		p.attached = nil
-	}
-	return errors.Join(errs...)
+		p.silenceErr = errors.Join(errs...)
+	})
+	return p.silenceErr
 }
 
 // close undoes everything that openPort did but the sockets, which are the
 // engine's.
 func (p *port) close() error {
-	errs := []error{p.silence()}
+	var errs []error // silence was called before
 	if p.attached != nil {
 		errs = append(errs, p.attached.Close())
 	}

@@ -65,6 +65,39 @@ func (s *server) close() error {
 	return err
 }
 
+// RestoreStale undoes what instances that died (kill -9) changed and could not
+// put back, and removes their claims and sockets; runDir "" is
+// control.DefaultRunDir. It leaves live instances alone. Open calls it first.
+func RestoreStale(runDir string) ([]control.Restored, error) {
+	restored, err := control.RestoreStale(runDir)
+	return restored, errors.Join(err, sweepSockets(runDir))
+}
+
+// sweepSockets removes the sockets of dead instances, each while its name is
+// held, so that nobody starts under it meanwhile.
+func sweepSockets(runDir string) error {
+	if runDir == "" {
+		runDir = control.DefaultRunDir
+	}
+	paths, err := filepath.Glob(filepath.Join(runDir, "*"+socketSuffix))
+	errs := []error{err}
+	for _, path := range paths {
+		name, err := control.OpenJournal(runDir, strings.TrimSuffix(filepath.Base(path), socketSuffix))
+		if errors.As(err, new(*control.InstanceBusyError)) || errors.Is(err, control.ErrStaleJournal) {
+			continue // alive, or with changes that could not be undone yet
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+		errs = append(errs, name.Close())
+	}
+	return errors.Join(errs...)
+}
+
 // Instances asks all live instances for their status, in the order of their
 // names. One that does not answer is an error beside the others' answers.
 func Instances(ctx context.Context, runDir string) ([]Status, error) {

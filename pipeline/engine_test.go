@@ -422,3 +422,23 @@ func waitFor(t testing.TB, cond func() bool) {
 		}
 	}
 }
+
+func TestStoppingForwardsWhatHasArrived(t *testing.T) {
+	r := newRig(t, pipeline.WorkersConfig{Idle: pipeline.IdleSleep, Batch: 4}, "count")
+	r.start()
+	waitFor(t, func() bool { return r.k["a"][0].Deliver(packet(0)) == 1 }) // the fill ring has frames
+	r.receive(0, 1)
+	// All at once, and the order to stop right behind them.
+	for i := range 100 {
+		r.k["a"][0].Deliver(packet(i))
+	}
+	r.cancel()
+	if err := <-r.done; err != nil {
+		t.Fatal(err)
+	}
+	if got := len(r.receive(0, 100)); got != 100 {
+		t.Errorf("%d packets left, want 100", got)
+	}
+	r.cancel = nil
+	r.stop()
+}

@@ -93,9 +93,13 @@ func (e *Engine) Snapshot() Snapshot {
 
 func (e *Engine) snapshot() Snapshot {
 	pages := e.mem.Pages()
-	s := Snapshot{Memory: MemoryStatus{
-		Frames: e.mem.Frames(), FrameSize: e.mem.FrameSize(), Pages: pages.Kind.String(), PagesWhy: pages.Reasons(),
-	}}
+	s := Snapshot{
+		Memory: MemoryStatus{
+			Frames: e.mem.Frames(), FrameSize: e.mem.FrameSize(), Pages: pages.Kind.String(), PagesWhy: pages.Reasons(),
+		},
+		Ports:  []PortStatus{},
+		Stages: []StageStatus{},
+	}
 	places := Places{Total: e.mem.Frames(), Free: e.mem.Free()}
 	for _, w := range e.workers {
 		places.Free += w.cache.Len()
@@ -164,18 +168,30 @@ func (e *Engine) Reasons() map[string]string {
 }
 
 // KernelDrops returns what the kernel dropped on its way to the socket, before
-// it was received, or refused on its way out; without zeros. A fill ring found
-// empty is a packet dropped in copy mode, and an occasion in zero-copy mode.
+// it was received, or refused on its way out, by reason and without zeros.
+//
+// In copy mode a packet for which the fill ring has no frame is counted twice by
+// the kernel, as rx_fill_ring_empty and as rx_dropped (xsk_rcv, net/xdp/xsk.c):
+// here it is under the first. In zero-copy mode an empty fill ring is an occasion
+// and no packet: the NIC counts what it drops.
 func KernelDrops(p PortStatus) map[string]uint64 {
 	drops := map[string]uint64{}
-	if k := p.XDPStatistics; k != nil {
-		for name, n := range map[string]uint64{
-			"rx_dropped": k.RxDropped, "rx_ring_full": k.RxRingFull,
-			"rx_fill_ring_empty": k.RxFillRingEmpty, "tx_invalid_descs": k.TxInvalidDescs,
-		} {
-			if n > 0 {
-				drops[name] = n
-			}
+	k := p.XDPStatistics
+	if k == nil {
+		return drops
+	}
+	noFrame := k.RxFillRingEmpty
+	if p.ZeroCopy {
+		noFrame = 0
+	}
+	for name, n := range map[string]uint64{
+		"rx_dropped":         k.RxDropped - min(noFrame, k.RxDropped),
+		"rx_ring_full":       k.RxRingFull,
+		"rx_fill_ring_empty": noFrame,
+		"tx_invalid_descs":   k.TxInvalidDescs,
+	} {
+		if n > 0 {
+			drops[name] = n
 		}
 	}
 	return drops

@@ -26,6 +26,10 @@ const (
 	busyLimit  = time.Millisecond
 )
 
+// lastRounds is how many rounds a worker makes at most, once it is to stop, for
+// packets that have arrived: enough to empty a large ring.
+const lastRounds = 1024
+
 // A worker runs lines on one thread. Its fields are its goroutine's, except for
 // those of the gate.
 type worker struct {
@@ -69,7 +73,8 @@ func (w *worker) run() error {
 		}
 	}
 	idleSince := time.Duration(-1)
-	for rounds := 0; !w.engine.stopping.Load(); rounds++ {
+	for rounds, last := 0, 0; ; rounds++ {
+		stopping := w.engine.stopping.Load() // before the round, which then is one more
 		if w.gate.closed.Load() {
 			w.gate.parked <- struct{}{}
 			<-w.gate.open
@@ -85,6 +90,13 @@ func (w *worker) run() error {
 			}
 		}
 		switch {
+		case stopping:
+			// What has arrived is not lost. Where packets keep coming, because the
+			// program still sends them here, this ends all the same.
+			if last++; n == 0 || last == lastRounds {
+				return nil
+			}
+			continue
 		case n > 0 || w.idle == IdleSpin:
 			idleSince = -1
 			continue
@@ -100,7 +112,6 @@ func (w *worker) run() error {
 			return err
 		}
 	}
-	return nil
 }
 
 // sleep waits until a packet arrives, the engine wants something, or a limit

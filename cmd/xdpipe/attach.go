@@ -79,7 +79,7 @@ its maps, and undoes what instances that died (kill -9) changed and could not
 put back. It leaves running instances and foreign programs alone.`,
 		Args: exactArgs("IFACE"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			restored, err := control.RestoreStale(a.runDir)
+			restored, err := xdpipe.RestoreStale(a.runDir)
 			if err != nil {
 				return err
 			}

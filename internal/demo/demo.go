@@ -135,9 +135,11 @@ func (d *demo) open() error {
 	text := fmt.Sprintf(`
 name: demo-%d
 memory: {frame_size: 4096}   # the demo raises the MTU to 3,000 later
+# Rings for a tenth of a second of datagrams, since the forwarder has to share
+# two cores with everything that the demo compares it with.
 ports:
-  a: {interface: %s, netns: %s, steer: all, mode: native}
-  b: {interface: %s, netns: %s, steer: all, mode: native}
+  a: {interface: %s, netns: %s, steer: all, mode: native, rings: {rx: 4096, fill: 4096}}
+  b: {interface: %s, netns: %s, steer: all, mode: native, rings: {rx: 4096, fill: 4096}}
 pipelines:
   - {from: a, stages: %s, to: b}
   - {from: b, stages: %s, to: a}
@@ -192,6 +194,7 @@ func (d *demo) check(ctx context.Context, name string, f checkFunc, client, serv
 const (
 	count    = 1000      // packets of each kind
 	udpCount = 200_000   // datagrams
+	udpRate  = 40_000    // a second: below what two cores can send, forward and receive
 	tcpBytes = 256 << 20 // each way
 )
 
@@ -216,7 +219,7 @@ func (d *demo) checks(ctx context.Context, ended <-chan error) error {
 	d.check(ctx, "icmp echo", traffic.ICMP, client, server, n)
 	d.check(ctx, "icmpv6 echo", traffic.ICMPv6, client, server, n)
 	d.tcp(ctx, client, server)
-	d.check(ctx, "udp", traffic.UDP, client, server, traffic.Options{Count: max(udpCount/d.opts.Scale, 100)})
+	d.check(ctx, "udp", traffic.UDP, client, server, traffic.Options{Count: max(udpCount/d.opts.Scale, 100), Rate: udpRate})
 	d.check(ctx, "vlan", traffic.VLAN, client, server, n)
 	d.large(ctx, client, server, n)
 	cancel()
