@@ -13,7 +13,6 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/xdpipe/xdpipe/umem"
-	"github.com/xdpipe/xdpipe/xsk"
 )
 
 // Config is a whole configuration as YAML files write it. It is data: reading
@@ -30,9 +29,9 @@ type Config struct {
 
 // MemoryConfig is the memory all ports share.
 type MemoryConfig struct {
-	Frames    int         `yaml:"frames"`     // 0: umem.DefaultFrames
-	FrameSize int         `yaml:"frame_size"` // bytes; 0: what the ports' MTUs need
-	Headroom  int         `yaml:"headroom"`   // bytes
+	Frames    int         `yaml:"frames" min:"0"`     // 0: umem.DefaultFrames
+	FrameSize int         `yaml:"frame_size" min:"0"` // bytes; 0: what the ports' MTUs need
+	Headroom  int         `yaml:"headroom" min:"0"`   // bytes
 	Pages     PagesConfig `yaml:"pages"`
 	Reserve   bool        `yaml:"reserve_hugepages"` // reserve missing 2 MiB pages, and put them back at the end
 	Pos       Pos
@@ -73,12 +72,13 @@ func (i *Idle) UnmarshalText(b []byte) error {
 
 // WorkersConfig says how many workers there are, where, and how they wait.
 type WorkersConfig struct {
-	Count int           `yaml:"count"` // 0: 1
-	CPUs  []int         `yaml:"cpus"`  // one for each worker; none: chosen from the process's
-	Pin   PinConfig     `yaml:"pin"`   // false: let the scheduler move the workers
+	Count int           `yaml:"count" min:"0"` // 0: 1
+	CPUs  []int         `yaml:"cpus" min:"0"`  // one for each worker; none: chosen from the process's
+	Pin   PinConfig     `yaml:"pin"`           // false: let the scheduler move the workers
 	Idle  Idle          `yaml:"idle"`
-	Spin  time.Duration `yaml:"spin"`  // how long adaptive spins before it sleeps; 0: DefaultSpin
-	Batch int           `yaml:"batch"` // packets; 0: DefaultBatch
+	Spin  time.Duration `yaml:"spin" min:"0"`            // how long adaptive spins before it sleeps; 0: DefaultSpin
+	Batch int           `yaml:"batch" min:"0" max:"256"` // packets, at most MaxBatch; 0: DefaultBatch
+	Pos   Pos
 }
 
 // PinConfig is a bool that is true when it is not set.
@@ -92,125 +92,6 @@ func (p *PinConfig) UnmarshalText(b []byte) error {
 	}
 	p.Off = !on
 	return nil
-}
-
-// PortConfigs are the ports in the order of the file.
-type PortConfigs []PortConfig
-
-// PortConfig is one interface to receive from and transmit to.
-type PortConfig struct {
-	Name      string
-	Interface string         `yaml:"interface" required:"true"`
-	NetNS     string         `yaml:"netns"`  // name or path of a network namespace; "" is the process's own
-	Queues    QueuesConfig   `yaml:"queues"` // all, or a list
-	Steer     SteerConfig    `yaml:"steer" required:"true" doc:"all, or rules such as protocol=udp,dst_port=53"`
-	Mode      string         `yaml:"mode"`      // native, generic, or auto ("")
-	ZeroCopy  ZeroCopyConfig `yaml:"zero_copy"` // prefer, require, never
-	BusyPoll  bool           `yaml:"busy_poll"`
-	Rings     RingsConfig    `yaml:"rings"`
-	Promisc   PinConfig      `yaml:"promiscuous"` // false: only frames for the interface's own address
-	Replace   bool           `yaml:"replace"`     // replace another XDP program
-	Insist    bool           `yaml:"insist"`      // take the default route's interface though the rules are not selective
-	Pos       Pos
-}
-
-// RingsConfig are ring sizes in descriptors; 0 is the default.
-type RingsConfig struct {
-	Rx         int `yaml:"rx"`
-	Tx         int `yaml:"tx"`
-	Fill       int `yaml:"fill"`
-	Completion int `yaml:"completion"`
-}
-
-// ZeroCopyConfig is an xsk.ZeroCopy as configurations write it.
-type ZeroCopyConfig struct{ xsk.ZeroCopy }
-
-// UnmarshalText reads prefer, require or never.
-func (z *ZeroCopyConfig) UnmarshalText(b []byte) (err error) {
-	z.ZeroCopy, err = xsk.ParseZeroCopy(string(b))
-	return err
-}
-
-// QueuesConfig is a choice of queues: all if List is empty.
-type QueuesConfig struct {
-	List []int
-	Pos  Pos
-}
-
-func (q *QueuesConfig) decodeNode(d *decoder, n *yaml.Node) {
-	q.Pos = posOf(n)
-	if n.Kind == yaml.ScalarNode && n.Value == "all" {
-		return
-	}
-	d.decodeValue(n, reflect.ValueOf(&q.List).Elem(), "yaml", "queues")
-	seen := map[int]bool{}
-	for _, queue := range q.List {
-		if queue < 0 || seen[queue] {
-			d.errorf(q.Pos, "queues: queue %d is negative or there twice", queue)
-		}
-		seen[queue] = true
-	}
-}
-
-// SteerConfig says which packets a port takes from the kernel: all, or those
-// that rules choose. Rules are in the text form of package bpf.
-type SteerConfig struct {
-	All   bool
-	Rules []SteerRule
-	Pos   Pos
-}
-
-// A SteerRule is the text of a rule and where it stands.
-type SteerRule struct {
-	Text string
-	Pos  Pos
-}
-
-func (s *SteerConfig) decodeNode(d *decoder, n *yaml.Node) {
-	s.Pos = posOf(n)
-	items := []*yaml.Node{n}
-	switch {
-	case n.Kind == yaml.ScalarNode && n.Value == "all":
-		s.All = true
-		return
-	case n.Kind == yaml.SequenceNode:
-		items = n.Content
-	}
-	for _, item := range items {
-		item = resolve(item)
-		switch item.Kind {
-		case yaml.ScalarNode:
-			s.Rules = append(s.Rules, SteerRule{item.Value, posOf(item)})
-		case yaml.MappingNode: // {protocol: udp, dst_port: 53} is protocol=udp,dst_port=53
-			var parts []string
-			for i := 0; i+1 < len(item.Content); i += 2 {
-				parts = append(parts, item.Content[i].Value+"="+item.Content[i+1].Value)
-			}
-			s.Rules = append(s.Rules, SteerRule{strings.Join(parts, ","), posOf(item)})
-		default:
-			d.errorf(posOf(item), "steer: found %s, want all, a rule or a list of rules", describe(item))
-		}
-	}
-}
-
-func (p *PortConfigs) decodeNode(d *decoder, n *yaml.Node) {
-	if n.Kind != yaml.MappingNode {
-		d.errorf(posOf(n), "ports: found %s, want a mapping from names to ports", describe(n))
-		return
-	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], n.Content[i+1]
-		port := PortConfig{Name: key.Value}
-		if slices.ContainsFunc(*p, func(other PortConfig) bool { return other.Name == port.Name }) {
-			d.errorf(posOf(key), "ports: port %q is there twice", port.Name)
-		}
-		at := d.decodeStruct(value, reflect.ValueOf(&port).Elem(), "yaml", "port "+port.Name)
-		if modes := []string{"", "auto", "native", "generic"}; !slices.Contains(modes, port.Mode) {
-			d.unknown(at["mode"], "port "+port.Name, "mode", port.Mode, modes[1:])
-		}
-		port.Pos = posOf(key)
-		*p = append(*p, port)
-	}
 }
 
 // PipelineConfig is one pipeline: packets from the port From run through the
@@ -230,7 +111,12 @@ type NameConfig struct {
 }
 
 func (c *NameConfig) decodeNode(d *decoder, n *yaml.Node) {
-	c.Name, c.Pos = n.Value, posOf(n)
+	c.Pos = posOf(n)
+	if n.Kind != yaml.ScalarNode || isNull(n) || n.Value == "" {
+		d.errorf(c.Pos, "pipelines: found %s, want the name of a port", describe(n))
+		return
+	}
+	c.Name = n.Value
 }
 
 // A StageSpec is one stage of a pipeline: its module and its options, which were
@@ -250,8 +136,11 @@ func (s *StageSpec) decodeNode(d *decoder, n *yaml.Node) {
 	case n.Kind == yaml.MappingNode && len(n.Content) == 2:
 		s.Type, s.options = n.Content[0].Value, n.Content[1]
 		s.Pos = posOf(n.Content[0])
+	case n.Kind == yaml.MappingNode && len(n.Content) > 2:
+		d.errorf(s.Pos, "stages: found %d stages in one item of the list; put each in an item of its own", len(n.Content)/2)
+		return
 	default:
-		d.errorf(s.Pos, "stages: found %s, want a stage: its name, or {name: {options}}", describe(n))
+		d.errorf(s.Pos, "stages: found %s, want a stage: its name, or {name: {option: value}}", describe(n))
 		return
 	}
 	s.build(d)
@@ -261,6 +150,10 @@ func (s *StageSpec) decodeNode(d *decoder, n *yaml.Node) {
 func (s *StageSpec) build(d *decoder) Stage {
 	m, ok := Lookup(s.Type)
 	if !ok {
+		if !d.quick && strings.ContainsAny(s.Type, "! =") {
+			d.errorf(s.Pos, "stages: found %q, want a list such as [parse, {drop: {every: 2}}]; the form with ! is for the command line", s.Type)
+			return nil
+		}
 		var known []string
 		for _, m := range Modules() {
 			known = append(known, m.Name)
@@ -303,9 +196,9 @@ func (s *StageSpec) blame(err error) error {
 		return fmt.Errorf("stage %s: %w", s.Type, err)
 	}
 	at := map[string]Pos{}
-	if s.options != nil {
-		for i := 0; i+1 < len(s.options.Content); i += 2 {
-			at[s.options.Content[i].Value] = posOf(s.options.Content[i+1])
+	if options := resolve(s.options); options != nil && options.Kind == yaml.MappingNode {
+		for i := 0; i+1 < len(options.Content); i += 2 {
+			at[options.Content[i].Value] = posOf(options.Content[i+1])
 		}
 	}
 	pos := s.where(err, at)
@@ -334,19 +227,19 @@ func LoadConfig(file string) (*Config, error) {
 // ParseConfig reads a configuration; file is its name for messages. The error,
 // if any, is ConfigErrors with every mistake found.
 func ParseConfig(file string, data []byte) (*Config, error) {
-	d := &decoder{file: file}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
-		return nil, ConfigErrors{yamlError(file, err)}
-	}
-	if len(doc.Content) == 0 {
+	root, errs := parseYAML(file, data)
+	switch {
+	case len(errs) > 0:
+		return nil, errs.sorted()
+	case root == nil || isNull(root):
 		return nil, ConfigErrors{{file, 1, 1, "empty: want ports and pipelines"}}
 	}
+	d := &decoder{file: file}
 	c := &Config{file: file}
-	d.decodeStruct(doc.Content[0], reflect.ValueOf(c).Elem(), "yaml", "configuration")
-	c.check(d)
+	at := d.decodeStruct(root, reflect.ValueOf(c).Elem(), "yaml", "")
+	c.check(d, at)
 	if len(d.errs) > 0 {
-		return nil, d.errs
+		return nil, d.errs.sorted()
 	}
 	return c, nil
 }
@@ -360,50 +253,44 @@ func (c *Config) Errorf(at Pos, format string, args ...any) error {
 	return &ConfigError{c.file, at.Line, at.Column, fmt.Sprintf(format, args...)}
 }
 
-// check looks for what single values cannot show, and fills in names.
-func (c *Config) check(d *decoder) {
+// check looks for what single values cannot show, and fills in names. at has the
+// positions of the top-level keys.
+func (c *Config) check(d *decoder, at map[string]Pos) {
+	if pos, ok := at["ports"]; ok && len(c.Ports) == 0 && !d.failedAt(pos) {
+		d.errorf(pos, "ports: none; want at least one")
+	}
+	if pos, ok := at["pipelines"]; ok && len(c.Pipelines) == 0 && !d.failedAt(pos) {
+		d.errorf(pos, "pipelines: none; want at least one")
+	}
 	var ports []string
 	for _, p := range c.Ports {
 		ports = append(ports, p.Name)
 	}
-	from := map[string]bool{}
+	from, named := map[string]bool{}, map[string]bool{}
 	for i := range c.Pipelines {
 		p := &c.Pipelines[i]
 		for _, end := range []NameConfig{p.From, p.To} {
-			if end.Name != "" && !slices.Contains(ports, end.Name) {
+			if end.Name != "" && len(ports) > 0 && !slices.Contains(ports, end.Name) {
 				d.unknown(end.Pos, "pipelines", "port", end.Name, ports)
 			}
 		}
-		if p.From.Name != "" && from[p.From.Name] {
+		if p.From.Name == "" || p.To.Name == "" {
+			continue // reported already
+		}
+		if from[p.From.Name] {
 			d.errorf(p.From.Pos, "pipelines: a second pipeline takes packets from port %q; each port feeds one", p.From.Name)
+			continue
 		}
 		from[p.From.Name] = true
 		if p.Name == "" {
 			p.Name = p.From.Name + "-" + p.To.Name
 		}
+		if named[p.Name] {
+			d.errorf(p.Pos, "pipelines: a second pipeline is named %q; status could not tell them apart", p.Name)
+		}
+		named[p.Name] = true
 	}
-	if len(d.errs) == 0 && len(c.Pipelines) == 0 {
-		d.errorf(Pos{1, 1}, "pipelines: none; want at least one")
+	if w := c.Workers; len(d.errs) == 0 && len(w.CPUs) > 0 && len(w.CPUs) != max(w.Count, 1) {
+		d.errorf(w.Pos, "workers: %d CPUs for %d workers; want one each", len(w.CPUs), max(w.Count, 1))
 	}
-	if w := c.Workers; w.Count < 0 || w.Batch < 0 || w.Batch > MaxBatch || w.Spin < 0 {
-		d.errorf(Pos{1, 1}, "workers: count, batch (at most %d) and spin must not be negative", MaxBatch)
-	}
-	if w := c.Workers; len(w.CPUs) > 0 && len(w.CPUs) != max(w.Count, 1) {
-		d.errorf(Pos{1, 1}, "workers: %d CPUs for %d workers; want one each", len(w.CPUs), max(w.Count, 1))
-	}
-}
-
-// yamlError keeps the position of an error of the YAML parser.
-func yamlError(file string, err error) *ConfigError {
-	e := &ConfigError{File: file, Line: 1, Column: 1, Message: strings.TrimPrefix(err.Error(), "yaml: ")}
-	var line, column int
-	if _, scan := fmt.Sscanf(e.Message, "line %d, column %d:", &line, &column); scan == nil {
-		e.Line, e.Column = line, column
-	} else if _, scan := fmt.Sscanf(e.Message, "line %d:", &line); scan == nil {
-		e.Line = line
-	}
-	if _, rest, found := strings.Cut(e.Message, ": "); found && e.Line > 1 {
-		e.Message = rest
-	}
-	return e
 }

@@ -1,12 +1,16 @@
 package pipeline
 
 import (
+	"cmp"
 	"encoding"
+	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -34,6 +38,14 @@ func (e ConfigErrors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// sorted puts the mistakes in the order of the file.
+func (e ConfigErrors) sorted() ConfigErrors {
+	slices.SortStableFunc(e, func(a, b *ConfigError) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return e
+}
+
 // A Pos is a position in a configuration.
 type Pos struct {
 	Line, Column int
@@ -45,12 +57,35 @@ func posOf(n *yaml.Node) Pos { return Pos{n.Line, n.Column} }
 // by itself, rejects those no field has, and collects every mistake with its
 // position.
 type decoder struct {
-	file string
-	errs ConfigErrors
+	file  string
+	quick bool // the nodes are of the quick form
+	errs  ConfigErrors
 }
 
 func (d *decoder) errorf(at Pos, format string, args ...any) {
-	d.errs = append(d.errs, &ConfigError{d.file, at.Line, at.Column, fmt.Sprintf(format, args...)})
+	d.errs = append(d.errs, &ConfigError{d.file, at.Line, at.Column, oneLine(fmt.Sprintf(format, args...))})
+}
+
+// oneLine escapes what names from the file could do to a terminal or to whoever
+// reads messages by the line.
+func oneLine(s string) string {
+	if !strings.ContainsFunc(s, unicode.IsControl) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsControl(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// failedAt reports whether a mistake was found at the position.
+func (d *decoder) failedAt(at Pos) bool {
+	return slices.ContainsFunc(d.errs, func(e *ConfigError) bool { return e.Line == at.Line && e.Column == at.Column })
 }
 
 // field is a field of a struct and the key that sets it.
@@ -75,47 +110,75 @@ type nodeDecoder interface {
 	decodeNode(d *decoder, n *yaml.Node)
 }
 
-// decodeStruct sets the fields of the struct v from the mapping n. It returns
-// the positions of the keys that were there. what names the thing for messages.
+// decodeStruct sets the fields of the struct v from the mapping n; nothing in
+// its place is a mapping without keys. It returns the positions of the values
+// that were there. what names the thing for messages, "" the whole file.
 func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, tag, what string) map[string]Pos {
 	n = resolve(n)
 	seen := map[string]Pos{}
 	fields := fieldsOf(v.Type(), tag)
-	if pos := v.FieldByName("Pos"); n != nil && pos.IsValid() && pos.Type() == reflect.TypeFor[Pos]() {
+	if pos := v.FieldByName("Pos"); pos.IsValid() && pos.Type() == reflect.TypeFor[Pos]() {
 		pos.Set(reflect.ValueOf(posOf(n))) // kept for what can only be checked later
 	}
-	if n != nil && n.Kind != yaml.MappingNode {
-		if !isNull(n) {
-			d.errorf(posOf(n), "%s: found %s, want a mapping with %s", what, describe(n), keyList(fields))
-		}
-		n = nil
+	prefix := what + ": "
+	if what == "" {
+		prefix = ""
 	}
-	if n != nil {
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			key, value := n.Content[i], n.Content[i+1]
-			f, ok := lookupField(fields, key.Value)
-			if !ok {
-				d.unknown(posOf(key), what, "key", key.Value, names(fields))
-				continue
-			}
-			if _, twice := seen[f.name]; twice {
-				d.errorf(posOf(key), "%s: key %q is there twice", what, f.name)
-				continue
-			}
-			seen[f.name] = posOf(value)
-			d.decodeValue(value, v.FieldByIndex(f.field.Index), tag, what+": "+f.name)
+	if n.Kind != yaml.MappingNode && !isNull(n) {
+		d.errorf(posOf(n), "%sfound %s, want a mapping with %s", prefix, describe(n), keyList(fields))
+		return seen
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		f, ok := lookupField(fields, key.Value)
+		if !ok {
+			d.unknown(posOf(key), what, "key", key.Value, names(fields))
+			continue
+		}
+		if _, twice := seen[f.name]; twice {
+			d.errorf(posOf(key), "%skey %q is there twice", prefix, f.name)
+			continue
+		}
+		seen[f.name] = posOf(value)
+		fv := v.FieldByIndex(f.field.Index)
+		before := len(d.errs)
+		d.decodeValue(value, fv, tag, prefix+f.name)
+		if len(d.errs) > before {
+			continue
+		}
+		d.checkRange(value, fv, f.field.Tag, prefix+f.name)
+		if f.field.Tag.Get("required") == "true" && fv.Kind() == reflect.String && fv.Len() == 0 {
+			d.errorf(posOf(value), "%s%s is empty%s", prefix, f.name, docSuffix(f))
 		}
 	}
 	for _, f := range fields {
 		if _, ok := seen[f.name]; !ok && f.field.Tag.Get("required") == "true" {
-			at := Pos{1, 1}
-			if n != nil {
-				at = posOf(n)
-			}
-			d.errorf(at, "%s: %s is missing%s", what, f.name, docSuffix(f))
+			d.errorf(posOf(n), "%s%s is missing%s", prefix, f.name, docSuffix(f))
 		}
 	}
 	return seen
+}
+
+// checkRange checks numbers against the tags min and max of their field.
+func (d *decoder) checkRange(n *yaml.Node, v reflect.Value, tag reflect.StructTag, what string) {
+	n = resolve(n)
+	switch {
+	case v.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
+		for i, item := range n.Content {
+			d.checkRange(item, v.Index(i), tag, what)
+		}
+	case v.Kind() == reflect.Slice && v.Len() == 1:
+		d.checkRange(n, v.Index(0), tag, what)
+	case v.CanInt():
+		least, err := strconv.ParseInt(tag.Get("min"), 10, 64)
+		if err == nil && v.Int() < least {
+			d.errorf(posOf(n), "%s: found %s, want %d or more", what, n.Value, least)
+		}
+		most, err := strconv.ParseInt(tag.Get("max"), 10, 64)
+		if err == nil && v.Int() > most {
+			d.errorf(posOf(n), "%s: found %s, want at most %d", what, n.Value, most)
+		}
+	}
 }
 
 func docSuffix(f field) string {
@@ -127,6 +190,9 @@ func docSuffix(f field) string {
 
 // unknown reports a name that is none of those known, with the nearest one.
 func (d *decoder) unknown(at Pos, what, kind, got string, known []string) {
+	if what != "" {
+		what += ": "
+	}
 	hint := ""
 	if near := nearest(got, known); near != "" {
 		hint = fmt.Sprintf(": did you mean %q?", near)
@@ -135,7 +201,7 @@ func (d *decoder) unknown(at Pos, what, kind, got string, known []string) {
 	} else {
 		hint = ": it has none"
 	}
-	d.errorf(at, "%s: unknown %s %q%s", what, kind, got, hint)
+	d.errorf(at, "%sunknown %s %q%s", what, kind, got, hint)
 }
 
 var (
@@ -153,8 +219,8 @@ func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, tag, what string) {
 		v.Addr().Interface().(nodeDecoder).decodeNode(d, n)
 		return
 	case reflect.PointerTo(t).Implements(textUnmarshalerType):
-		if n.Kind != yaml.ScalarNode {
-			d.errorf(posOf(n), "%s: found %s, want %s", what, describe(n), typeName(t))
+		if n.Kind != yaml.ScalarNode || isNull(n) {
+			d.errorf(posOf(n), "%s: found %s, want a single value", what, describe(n))
 		} else if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value)); err != nil {
 			d.errorf(posOf(n), "%s: %v", what, err)
 		}
@@ -167,7 +233,7 @@ func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, tag, what string) {
 		return
 	}
 	if n.Kind != yaml.ScalarNode || isNull(n) {
-		d.errorf(posOf(n), "%s: found %s, want %s", what, describe(n), typeName(t))
+		d.errorf(posOf(n), "%s: found %s, want one %s", what, describe(n), typeName(t))
 		return
 	}
 	if err := setScalar(v, n.Value); err != nil {
@@ -177,8 +243,11 @@ func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, tag, what string) {
 
 func (d *decoder) decodeSlice(n *yaml.Node, v reflect.Value, tag, what string) {
 	items := []*yaml.Node{n} // a single value stands for a list of one
-	if n.Kind == yaml.SequenceNode {
+	switch {
+	case n.Kind == yaml.SequenceNode:
 		items = n.Content
+	case isNull(n):
+		items = nil
 	}
 	list := reflect.MakeSlice(v.Type(), len(items), len(items))
 	for i, item := range items {
@@ -214,14 +283,14 @@ func setScalar(v reflect.Value, s string) error {
 	case v.CanInt():
 		n, err := strconv.ParseInt(strings.ReplaceAll(s, "_", ""), 0, t.Bits())
 		if err != nil {
-			return fmt.Errorf("a whole number of at most %d bits", t.Bits())
+			return wholeNumber(err, "", t)
 		}
 		v.SetInt(n)
 		return nil
 	case v.CanUint():
 		n, err := strconv.ParseUint(strings.ReplaceAll(s, "_", ""), 0, t.Bits())
 		if err != nil {
-			return fmt.Errorf("a whole number from 0 of at most %d bits", t.Bits())
+			return wholeNumber(err, " from 0", t)
 		}
 		v.SetUint(n)
 		return nil
@@ -234,6 +303,13 @@ func setScalar(v reflect.Value, s string) error {
 		return nil
 	}
 	return fmt.Errorf("a type that options can have; %v is not one", t)
+}
+
+func wholeNumber(err error, from string, t reflect.Type) error {
+	if errors.Is(err, strconv.ErrRange) {
+		return fmt.Errorf("a whole number%s of at most %d bits", from, t.Bits())
+	}
+	return fmt.Errorf("a whole number%s", from)
 }
 
 // typeName names a type as documentation does.
@@ -270,8 +346,12 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!
 // describe says what a node is, for "found …".
 func describe(n *yaml.Node) string {
 	switch {
+	case n.Kind == yaml.MappingNode && len(n.Content) == 0:
+		return "an empty mapping"
 	case n.Kind == yaml.MappingNode:
 		return "a mapping"
+	case n.Kind == yaml.SequenceNode && len(n.Content) == 0:
+		return "an empty list"
 	case n.Kind == yaml.SequenceNode:
 		return "a list"
 	case isNull(n):

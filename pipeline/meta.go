@@ -199,7 +199,10 @@ func (m *Meta) parseIPv6(data []byte, at int) {
 			}
 		default:
 			m.Protocol = next
-			if next != 59 { // no next header
+			switch {
+			case off > len(ip):
+				m.Flags |= MetaMalformed
+			case next != 59: // no next header
 				m.parseL4(data[:at+end], at+off)
 			}
 			return

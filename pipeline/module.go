@@ -105,13 +105,20 @@ func isNumberOrBool(k reflect.Kind) bool {
 }
 
 // nearest returns the name closest to got, for "did you mean", or "" if none is
-// close.
+// close. A name that begins with got is, if no other is closer.
 func nearest(got string, names []string) string {
 	best, bestDistance := "", len(got)/2+1
+	begins := ""
 	for _, name := range slices.Sorted(slices.Values(names)) {
 		if d := distance(got, name); d < bestDistance {
 			best, bestDistance = name, d
 		}
+		if begins == "" && len(got) > 1 && strings.HasPrefix(name, got) {
+			begins = name
+		}
+	}
+	if best == "" {
+		return begins
 	}
 	return best
 }

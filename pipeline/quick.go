@@ -15,11 +15,20 @@ import (
 // single or double quotes. The error, if any, is ConfigErrors whose columns are
 // those of text; file names it in messages.
 func ParseQuick(file, text string) ([]StageSpec, error) {
-	d := &decoder{file: file}
+	d := &decoder{file: file, quick: true}
+	words := splitQuick(d, text)
+	if len(d.errs) > 0 {
+		return nil, d.errs
+	}
 	var specs []StageSpec
 	var stage, options *yaml.Node
+	orphan := false // an option was found where a stage was wanted
 	finish := func(at Pos) {
 		if stage == nil {
+			if orphan { // its stage is what is missing, which was said
+				orphan = false
+				return
+			}
 			d.errorf(at, "a stage is missing here; want NAME or NAME option=value, with ! between stages")
 			return
 		}
@@ -32,11 +41,14 @@ func ParseQuick(file, text string) ([]StageSpec, error) {
 		specs = append(specs, s)
 		stage = nil
 	}
-	for _, w := range splitQuick(d, text) {
+	for _, w := range words {
 		at := Pos{1, w.column}
 		switch key, value, isOption := strings.Cut(w.text, "="); {
 		case w.text == "!" && !w.quoted:
 			finish(at)
+		case stage == nil && isOption:
+			d.errorf(at, "found the option %q, want a stage before it: NAME option=value", w.text)
+			orphan = true
 		case stage == nil:
 			stage = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: w.text, Line: 1, Column: w.column}
 			options = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: 1, Column: w.column}
@@ -52,7 +64,7 @@ func ParseQuick(file, text string) ([]StageSpec, error) {
 		finish(Pos{1, len(text) + 1})
 	}
 	if len(d.errs) > 0 {
-		return nil, d.errs
+		return nil, d.errs.sorted()
 	}
 	return specs, nil
 }

@@ -44,6 +44,7 @@ type queue struct {
 	long    []xsk.Desc
 	down    bool  // the last kick said that the link is down
 	gone    error // why the port cannot transmit any more
+	quiet   int   // rounds since a packet arrived
 	closed  bool
 }
 
@@ -109,8 +110,8 @@ func (q *queue) Receive(b *pipeline.Batch) int {
 	}
 	room := mem.MaxPacket()
 	kept := 0
-	// The library's slice is its own again at the next Receive, and the frames
-	// are until the next Fill.
+	// The library reuses the slice at the next Receive, and gives the frames out
+	// again at the next Fill.
 	for _, d := range q.sock.Receive(n) {
 		if int(d.Len) > room {
 			q.tooLong++
@@ -124,7 +125,9 @@ func (q *queue) Receive(b *pipeline.Batch) int {
 	for _, d := range free[kept:n] {
 		cache.Put(d.Addr)
 	}
+	q.fill() // the socket's frames are free as soon as they are copied
 	b.Extend(kept)
+	q.quiet = 0
 	q.c.RxPackets += uint64(kept)
 	q.c.Copied += uint64(kept)
 	return kept
@@ -287,8 +290,16 @@ func (q *queue) Service(*umem.Cache) error {
 		return q.gone
 	}
 	q.fill()
+	if q.quiet++; q.quiet >= quietRounds {
+		q.quiet = 0
+		return q.PollError()
+	}
 	return nil
 }
+
+// quietRounds is how many rounds without a packet there are before the socket is
+// asked for its error, which nothing else tells of: poll does not.
+const quietRounds = 4096
 
 // fill gives the kernel the socket's frames to receive into, up to the limit.
 func (q *queue) fill() {
@@ -298,8 +309,12 @@ func (q *queue) fill() {
 	}
 }
 
-// Poll implements pipeline.Queue.
-func (q *queue) Poll() (fd int, busy bool) { return q.sock.FD(), !q.down && q.waiting() > 0 }
+// Poll implements pipeline.Queue. A worker that is about to sleep has the time
+// to look whether the interface is still there; the next Service ends the port.
+func (q *queue) Poll() (fd int, busy bool) {
+	q.quiet = quietRounds
+	return q.sock.FD(), !q.down && q.waiting() > 0
+}
 
 // PollError implements pipeline.Queue. The kernel sets ENETDOWN on the socket
 // when it unregisters the interface (xsk_notifier, net/xdp/xsk.c).

@@ -2,8 +2,10 @@ package stages
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -16,7 +18,26 @@ import (
 
 func TestMain(m *testing.M) {
 	os.Setenv("XDPIPE_VERIFY", "1")
-	os.Exit(m.Run())
+	if r, w, err := os.Pipe(); err == nil { // the runtime's poller, which stays open
+		r.Close()
+		w.Close()
+	}
+	goroutines, files := runtime.NumGoroutine(), openFiles()
+	code := m.Run()
+	for range 100 { // what ends takes a moment
+		if code != 0 || runtime.NumGoroutine() <= goroutines && openFiles() <= files {
+			os.Exit(code)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	fmt.Printf("FAIL: %d goroutines and %d open files after the tests, %d and %d before\n",
+		runtime.NumGoroutine(), openFiles(), goroutines, files)
+	os.Exit(1)
+}
+
+func openFiles() int {
+	files, _ := os.ReadDir("/proc/self/fd")
+	return len(files)
 }
 
 func must(t testing.TB, err error) {
