@@ -18,6 +18,10 @@ const (
 	MetaPorts
 	// MetaFragment: the packet is a fragment; only the first has MetaL4.
 	MetaFragment
+	// MetaVLAN: there is at least one VLAN tag.
+	MetaVLAN
+	// MetaARP: the packet is ARP.
+	MetaARP
 	// MetaMalformed: a header contradicts itself or ends beyond the packet;
 	// what was read before it stands.
 	MetaMalformed
@@ -61,24 +65,25 @@ func (b *Batch) Parse() {
 		p, m := b.mem.Packet(descs[i].Addr, descs[i].Len), &metas[i]
 		// What most packets are comes first, and without a call: untagged, IPv4
 		// without options or IPv6 without extension headers, whole, TCP or UDP.
-		if len(p) >= 14+40+8 {
-			h := (*[62]byte)(p) // one length check instead of one for each field
-			switch binary.BigEndian.Uint16(h[12:14]) {
+		if len(p) >= 14+20+8 {
+			h := (*[42]byte)(p) // one length check instead of one for each field
+			// Wide loads: ethertype, version and length in one, fragment and
+			// protocol in the other.
+			start, middle := binary.BigEndian.Uint64(h[12:20]), binary.BigEndian.Uint32(h[20:24])
+			switch start >> 48 {
 			case EtherTypeIPv4:
-				total := int(binary.BigEndian.Uint16(h[16:18]))
+				total, protocol := int(start>>16&0xffff), uint8(middle)
 				// Version 4 with a header of 20 bytes; not a fragment; long enough.
-				if h[14] == 0x45 && h[20]&0x3f|h[21] == 0 && total <= len(p)-14 &&
-					(h[23] == ProtocolUDP && total >= 28 || h[23] == ProtocolTCP && total >= 40) {
-					m.common(MetaIPv4, EtherTypeIPv4, 34, h[23])
-					m.SrcPort, m.DstPort = binary.BigEndian.Uint16(h[34:36]), binary.BigEndian.Uint16(h[36:38])
+				if start>>40&0xff == 0x45 && middle&0x3fff_0000 == 0 && total <= len(p)-14 &&
+					(protocol == ProtocolUDP && total >= 28 || protocol == ProtocolTCP && total >= 40) {
+					m.common(MetaIPv4, EtherTypeIPv4, 34, protocol, binary.BigEndian.Uint32(h[34:38]))
 					continue
 				}
 			case EtherTypeIPv6:
-				payload := int(binary.BigEndian.Uint16(h[18:20]))
-				if h[14]>>4 == 6 && payload <= len(p)-54 &&
-					(h[20] == ProtocolUDP && payload >= 8 || h[20] == ProtocolTCP && payload >= 20) {
-					m.common(MetaIPv6, EtherTypeIPv6, 54, h[20])
-					m.SrcPort, m.DstPort = binary.BigEndian.Uint16(h[54:56]), binary.BigEndian.Uint16(h[56:58])
+				payload, protocol := int(start&0xffff), uint8(middle>>24)
+				if len(p) >= 14+40+8 && start>>44&0xf == 6 && payload <= len(p)-54 &&
+					(protocol == ProtocolUDP && payload >= 8 || protocol == ProtocolTCP && payload >= 20) {
+					m.common(MetaIPv6, EtherTypeIPv6, 54, protocol, binary.BigEndian.Uint32(p[54:58]))
 					continue
 				}
 			}
@@ -90,12 +95,13 @@ func (b *Batch) Parse() {
 // common sets what the common packets share, field by field: a
 // struct literal is built on the stack and copied in wider pieces than it was
 // written in, which stalls the CPU for longer than all the rest takes.
-func (m *Meta) common(ip MetaFlags, etherType, l4 uint16, protocol uint8) {
+func (m *Meta) common(ip MetaFlags, etherType, l4 uint16, protocol uint8, ports uint32) {
 	m.Flags = MetaParsed | MetaL4 | MetaPorts | ip
 	m.EtherType = etherType
 	m.L3, m.L4 = 14, l4
 	m.VLAN[0], m.VLAN[1], m.VLANs = 0, 0, 0
 	m.Protocol = protocol
+	m.SrcPort, m.DstPort = uint16(ports>>16), uint16(ports)
 }
 
 // Parse reads the headers of the packet into m, header by header. It never reads
@@ -118,6 +124,7 @@ func (m *Meta) Parse(data []byte) {
 		}
 		m.VLAN[m.VLANs] = binary.BigEndian.Uint16(data[at:])
 		m.VLANs++
+		m.Flags |= MetaVLAN
 		etherType = binary.BigEndian.Uint16(data[at+2:])
 		at += 4
 	}
@@ -128,6 +135,8 @@ func (m *Meta) Parse(data []byte) {
 		m.parseIPv4(data, at)
 	case EtherTypeIPv6:
 		m.parseIPv6(data, at)
+	case EtherTypeARP:
+		m.Flags |= MetaARP
 	}
 }
 

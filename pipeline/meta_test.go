@@ -113,15 +113,15 @@ var metaCases = []metaCase{
 	{name: "IPv6 fragment with reserved bits set", data: "\x86\xdd" + ip6(44, frag6(17, 6)+udp),
 		want: Meta{Flags: MetaParsed | MetaIPv6 | MetaL4 | MetaPorts, EtherType: 0x86dd, L3: 14, L4: 62, Protocol: 17, SrcPort: 4096, DstPort: 53}},
 
-	{name: "ARP", data: "\x08\x06" + string(make([]byte, 28)), want: Meta{Flags: MetaParsed, EtherType: 0x806, L3: 14}},
+	{name: "ARP", data: "\x08\x06" + string(make([]byte, 28)), want: Meta{Flags: MetaParsed | MetaARP, EtherType: 0x806, L3: 14}},
 	{name: "unknown EtherType", data: "\x88\xb5", want: Meta{Flags: MetaParsed, EtherType: 0x88b5, L3: 14}},
 	{name: "802.3 length in place of an EtherType", data: "\x00\x26" + string(make([]byte, 38)), want: Meta{Flags: MetaParsed, EtherType: 38, L3: 14}},
 	{name: "VLAN tag", data: "\x81\x00\x60\x07\x08\x00" + ip4(17, 0, "", udp),
-		want: Meta{Flags: MetaParsed | MetaIPv4 | MetaL4 | MetaPorts, EtherType: 0x800, L3: 18, L4: 38, VLAN: [2]uint16{0x6007}, VLANs: 1, Protocol: 17, SrcPort: 4096, DstPort: 53}},
+		want: Meta{Flags: MetaParsed | MetaVLAN | MetaIPv4 | MetaL4 | MetaPorts, EtherType: 0x800, L3: 18, L4: 38, VLAN: [2]uint16{0x6007}, VLANs: 1, Protocol: 17, SrcPort: 4096, DstPort: 53}},
 	{name: "QinQ", data: "\x88\xa8\x00\x64\x81\x00\x00\xc8\x86\xdd" + ip6(6, tcp),
-		want: Meta{Flags: MetaParsed | MetaIPv6 | MetaL4 | MetaPorts, EtherType: 0x86dd, L3: 22, L4: 62, VLAN: [2]uint16{100, 200}, VLANs: 2, Protocol: 6, SrcPort: 4096, DstPort: 80}},
+		want: Meta{Flags: MetaParsed | MetaVLAN | MetaIPv6 | MetaL4 | MetaPorts, EtherType: 0x86dd, L3: 22, L4: 62, VLAN: [2]uint16{100, 200}, VLANs: 2, Protocol: 6, SrcPort: 4096, DstPort: 80}},
 	{name: "three tags, of which the last is payload", data: "\x81\x00\x00\x01\x81\x00\x00\x02\x81\x00\x00\x03\x08\x00" + ip4(17, 0, "", udp),
-		want: Meta{Flags: MetaParsed, EtherType: 0x8100, L3: 22, VLAN: [2]uint16{1, 2}, VLANs: 2}},
+		want: Meta{Flags: MetaParsed | MetaVLAN, EtherType: 0x8100, L3: 22, VLAN: [2]uint16{1, 2}, VLANs: 2}},
 
 	{name: "IPv4 of another version", data: "\x08\x00" + "\x65" + ip4(17, 0, "", udp)[1:], cut: true,
 		want: Meta{Flags: MetaParsed | MetaMalformed, EtherType: 0x800, L3: 14}},
@@ -150,7 +150,7 @@ var metaCases = []metaCase{
 	{name: "IPv6 with one extension header too many", data: "\x86\xdd" + ip6(0, ext(60, 0)+ext(60, 0)+ext(60, 0)+ext(60, 0)+ext(60, 0)+ext(60, 0)+ext(60, 0)+ext(17, 0)+udp), cut: true,
 		want: Meta{Flags: MetaParsed | MetaIPv6 | MetaMalformed, EtherType: 0x86dd, L3: 14}},
 	{name: "cut within a tag", data: "\x81\x00\x00\x07\x08", cut: true, want: Meta{Flags: MetaParsed | MetaMalformed}},
-	{name: "cut within the second tag", data: "\x88\xa8\x00\x07\x81\x00\x00", cut: true, want: Meta{Flags: MetaParsed | MetaMalformed, VLAN: [2]uint16{7}, VLANs: 1}},
+	{name: "cut within the second tag", data: "\x88\xa8\x00\x07\x81\x00\x00", cut: true, want: Meta{Flags: MetaParsed | MetaVLAN | MetaMalformed, VLAN: [2]uint16{7}, VLANs: 1}},
 }
 
 func TestParse(t *testing.T) {
@@ -260,6 +260,7 @@ func (p *parser) parsed(t *testing.T, data []byte) Meta {
 	}{
 		{is(MetaParsed), "is not marked as parsed"},
 		{!is(MetaIPv4) || !is(MetaIPv6), "is of both IP versions"},
+		{is(MetaVLAN) == (m.VLANs > 0), "has tags and no flag, or the flag and no tags"},
 		{m.VLANs <= 2, "has more tags than there is room for"},
 		{int(m.L3) <= n, "has a network header outside of it"},
 		{!is(MetaIPv4) || int(m.L3)+20 <= n, "has no room for its IPv4 header"},
@@ -369,7 +370,10 @@ func oracle(data []byte) (Meta, bool) {
 			}
 			m.VLAN[m.VLANs] = tci
 			m.VLANs++
+			m.Flags |= MetaVLAN
 			m.EtherType, m.L3 = uint16(l.Type), m.L3+4
+		case *layers.ARP:
+			m.Flags |= MetaARP
 		case *layers.IPv4:
 			m.Flags |= MetaIPv4
 			m.Protocol = uint8(l.Protocol)

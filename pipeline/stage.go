@@ -47,7 +47,8 @@ func BadOption(option, format string, args ...any) error {
 func (e *OptionError) Error() string { return fmt.Sprintf("option %s: %v", e.Option, e.Err) }
 func (e *OptionError) Unwrap() error { return e.Err }
 
-// A Context is what a stage instance is provisioned with.
+// A Context is what a stage instance is provisioned with. The zero value serves
+// tests that provision a stage without an engine.
 type Context struct {
 	// Stage is the instance's name in the status: pipeline, position and type.
 	Stage string
@@ -64,6 +65,9 @@ type Context struct {
 // Reason returns the drop reason of that name, in lower case with words joined
 // by _. doc says cause and remedy, for people.
 func (c *Context) Reason(name, doc string) Reason {
+	if c.reasons == nil {
+		c.reasons = newReasonTable()
+	}
 	r, err := c.reasons.add(name, doc)
 	if err != nil && c.err == nil {
 		c.err = err
@@ -75,10 +79,19 @@ func (c *Context) Reason(name, doc string) Reason {
 // such as an open file: create makes it for the first that asks. If the value is
 // a Closer it is closed after the last instance.
 func (c *Context) Shared(create func() (any, error)) (any, error) {
+	if c.shared == nil {
+		c.shared = &sharedValues{}
+	}
 	return c.shared.get(c.Stage, create)
 }
 
-// sharedValues are the values that instances of a stage share, by stage name.
+// SharedBy is Shared for all stages of the engine that give the same key, which
+// begins with the module's name.
+func (c *Context) SharedBy(key string, create func() (any, error)) (any, error) {
+	return c.shared.get("by "+key, create)
+}
+
+// sharedValues are the values that instances share, by stage name or key.
 type sharedValues struct {
 	mu     sync.Mutex
 	values map[string]any

@@ -6,7 +6,7 @@ package umem
 // frame returned last is the one most likely still in the CPU's caches.
 type Cache struct {
 	mem    *Memory
-	frames []uint64 // all slots; the first n hold free frames
+	frames []uint64 // all slots; the first n hold addresses in free frames
 	n      int
 }
 
@@ -37,14 +37,16 @@ func (c *Cache) Get() (addr uint64, ok bool) {
 		return 0, false
 	}
 	c.n--
-	addr = c.frames[c.n]
+	addr = c.frames[c.n] &^ c.mem.mask
 	if c.mem.ledger != nil {
 		c.mem.ledger.get(addr)
 	}
 	return addr, true
 }
 
-// GetN takes free frames into dst and returns how many there were.
+// GetN takes free frames into dst and returns how many there were. The addresses
+// lie somewhere in their frames, which is all the kernel asks of a fill ring;
+// Memory.Start and Memory.DataStart make something of them.
 func (c *Cache) GetN(dst []uint64) int {
 	total := 0
 	for {
@@ -77,7 +79,7 @@ func (c *Cache) Put(addr uint64) {
 	if m.shared.Load() && !m.lastRef(addr) {
 		return
 	}
-	c.frames[c.n] = addr &^ m.mask
+	c.frames[c.n] = addr
 	c.n++
 }
 
@@ -94,11 +96,7 @@ func (c *Cache) PutN(addrs []uint64) {
 		if c.n == len(c.frames) {
 			c.spill()
 		}
-		room := c.frames[c.n:]
-		n := min(len(room), len(addrs))
-		for i, addr := range addrs[:n] {
-			room[i] = addr &^ m.mask
-		}
+		n := copy(c.frames[c.n:], addrs)
 		c.n += n
 		addrs = addrs[n:]
 	}

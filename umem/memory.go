@@ -59,6 +59,10 @@ func (e *OptionError) Error() string {
 	return fmt.Sprintf("umem: %s %d is out of range: want %s", e.Option, e.Value, e.Want)
 }
 
+// Validate returns nil for options that New does not refuse by themselves, else an
+// *OptionError.
+func (o Options) Validate() error { return o.validate() }
+
 // validate fills defaults in and checks every limit the kernel would, so that
 // a bad value is named here and not by an EINVAL later.
 func (o *Options) validate() error {

@@ -6,7 +6,7 @@ import "sync"
 // here only in bulk, some tens of frames at a time.
 type pool struct {
 	mu   sync.Mutex
-	free []uint64 // start addresses; the top is the warmest
+	free []uint64 // addresses in free frames; the top is the warmest
 }
 
 func (p *pool) init(frames int, shift uint) {

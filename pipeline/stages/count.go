@@ -13,8 +13,7 @@ func init() {
 // Count counts what passes. Its counters are in the status, as values.
 type Count struct {
 	packets, bytes uint64
-	arp, vlan      uint64
-	byFlags        [1 << 8]uint64 // by the flags of the metadata
+	byFlags        [1 << 9]uint64 // by the flags of the metadata, of which there are nine
 	byProtocol     [1 << 8]uint64 // of the transport header, where there is one
 }
 
@@ -35,12 +34,6 @@ func (s *Count) Process(b *pipeline.Batch) {
 			flags, protocol, run = m.Flags, m.Protocol, 0
 		}
 		run++
-		if flags&(pipeline.MetaIPv4|pipeline.MetaIPv6) == 0 && flags != 0 && m.EtherType == pipeline.EtherTypeARP {
-			s.arp++
-		}
-		if m.VLANs > 0 && flags != 0 {
-			s.vlan++
-		}
 	}
 	s.add(flags, protocol, run)
 	s.bytes += bytes
@@ -48,7 +41,7 @@ func (s *Count) Process(b *pipeline.Batch) {
 
 // add counts n packets of a kind.
 func (s *Count) add(flags pipeline.MetaFlags, protocol uint8, n uint64) {
-	s.byFlags[uint8(flags)] += n
+	s.byFlags[flags%pipeline.MetaFlags(len(s.byFlags))] += n
 	if flags&pipeline.MetaL4 != 0 {
 		s.byProtocol[protocol] += n
 	}
@@ -65,7 +58,8 @@ func (s *Count) Report() map[string]uint64 {
 		return n
 	}
 	return map[string]uint64{
-		"packets": s.packets, "bytes": s.bytes, "arp": s.arp, "vlan": s.vlan,
+		"packets": s.packets, "bytes": s.bytes,
+		"arp": with(pipeline.MetaARP), "vlan": with(pipeline.MetaVLAN),
 		"ipv4": with(pipeline.MetaIPv4), "ipv6": with(pipeline.MetaIPv6),
 		"fragments": with(pipeline.MetaFragment), "malformed": with(pipeline.MetaMalformed),
 		"tcp": s.byProtocol[pipeline.ProtocolTCP], "udp": s.byProtocol[pipeline.ProtocolUDP],

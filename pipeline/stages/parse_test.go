@@ -15,7 +15,7 @@ func TestParseFillsInTheMetadataOfEveryPacket(t *testing.T) {
 		dst      uint16
 	}{
 		{pipeline.MetaParsed | pipeline.MetaIPv4 | pipeline.MetaL4 | pipeline.MetaPorts, 17, 53},
-		{pipeline.MetaParsed, 0, 0},
+		{pipeline.MetaParsed | pipeline.MetaARP, 0, 0},
 		{pipeline.MetaParsed | pipeline.MetaIPv4 | pipeline.MetaL4 | pipeline.MetaPorts, 6, 53},
 		{pipeline.MetaParsed | pipeline.MetaMalformed, 0, 0},
 	} {

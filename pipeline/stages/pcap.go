@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,9 +33,11 @@ type Pcap struct {
 	Snaplen int    `stage:"snaplen" unit:"bytes" doc:"keep at most so much of each packet"`
 
 	out      *captureFile
+	link     int                          // the stage's interface in the file
 	open     atomic.Pointer[captureChunk] // not yet full; whoever swaps it out has it
 	captured uint64
 	missed   uint64
+	written  atomic.Uint64 // by the file's goroutine
 }
 
 // Validate implements pipeline.Validator.
@@ -47,11 +50,20 @@ func (s *Pcap) Validate() error {
 
 // Provision implements pipeline.Provisioner.
 func (s *Pcap) Provision(ctx *pipeline.Context) error {
-	out, err := ctx.Shared(func() (any, error) { return newCaptureFile(s.File, s.Snaplen, ctx.Stage, ctx.Log) })
+	// By the file, not by the stage: several stages may tap into one, as those of
+	// the two directions do when the command line gives them.
+	path, err := filepath.Abs(s.File)
+	if err != nil {
+		return &pipeline.OptionError{Option: "file", Err: err}
+	}
+	out, err := ctx.SharedBy("pcap "+path, func() (any, error) { return newCaptureFile(s.File, s.Snaplen, ctx.Stage, ctx.Log) })
 	if err != nil {
 		return &pipeline.OptionError{Option: "file", Err: err}
 	}
 	s.out = out.(*captureFile)
+	if s.link, err = s.out.addLink(ctx.Stage, s.Snaplen); err != nil {
+		return &pipeline.OptionError{Option: "file", Err: err}
+	}
 	s.out.join(&s.open)
 	return nil
 }
@@ -72,6 +84,7 @@ func (s *Pcap) Process(b *pipeline.Batch) {
 				s.missed++
 				continue
 			}
+			c.from = s
 		}
 		c.add(now, keep, len(p))
 		s.captured++
@@ -86,7 +99,7 @@ func (s *Pcap) Process(b *pipeline.Batch) {
 
 // Report implements pipeline.Reporter.
 func (s *Pcap) Report() map[string]uint64 {
-	return map[string]uint64{"captured": s.captured, "missed": s.missed, "written": s.out.written.Load()}
+	return map[string]uint64{"captured": s.captured, "missed": s.missed, "written": s.written.Load()}
 }
 
 // Close implements pipeline.Closer. The file is closed after the last instance.
@@ -105,6 +118,7 @@ const (
 
 // A captureChunk is packets on their way to the file.
 type captureChunk struct {
+	from    *Pcap
 	data    []byte
 	packets []capturedPacket
 }
@@ -125,22 +139,22 @@ func (c *captureChunk) add(at time.Time, p []byte, length int) {
 }
 
 // A captureFile is the file and the goroutine that writes to it, shared by the
-// instances of a stage.
+// instances of all stages that write to it. Each stage is an interface in it.
 type captureFile struct {
-	free    chan *captureChunk
-	full    chan *captureChunk
-	wake    chan struct{} // there may be packets in an open chunk
-	written atomic.Uint64 // packets
+	free chan *captureChunk
+	full chan *captureChunk
+	wake chan struct{} // there may be packets in an open chunk
 
 	mu   sync.Mutex
 	open []*atomic.Pointer[captureChunk] // of the instances
 
-	file *os.File
-	buf  *bufio.Writer
-	ng   *pcapgo.NgWriter
-	log  *slog.Logger
-	err  error // first failure; nothing is written after it
-	done sync.WaitGroup
+	file  *os.File
+	buf   *bufio.Writer
+	ng    *pcapgo.NgWriter
+	links map[string]int // by stage; until the first packet is written
+	log   *slog.Logger
+	err   error // first failure; nothing is written after it
+	done  sync.WaitGroup
 }
 
 func newCaptureFile(name string, snaplen int, stage string, log *slog.Logger) (*captureFile, error) {
@@ -150,19 +164,15 @@ func newCaptureFile(name string, snaplen int, stage string, log *slog.Logger) (*
 		return nil, err
 	}
 	f := &captureFile{
-		free: make(chan *captureChunk, chunkCount),
-		full: make(chan *captureChunk, chunkCount),
-		wake: make(chan struct{}, 1),
-		file: file,
-		buf:  bufio.NewWriterSize(file, chunkBytes),
-		log:  log,
+		free:  make(chan *captureChunk, chunkCount),
+		full:  make(chan *captureChunk, chunkCount),
+		wake:  make(chan struct{}, 1),
+		file:  file,
+		buf:   bufio.NewWriterSize(file, chunkBytes),
+		links: map[string]int{stage: 0},
+		log:   log,
 	}
-	f.ng, err = pcapgo.NewNgWriterInterface(f.buf, pcapgo.NgInterface{
-		Name:                stage,
-		LinkType:            layers.LinkTypeEthernet,
-		SnapLength:          uint32(snaplen),
-		TimestampResolution: 9, // nanoseconds
-	}, pcapgo.NgWriterOptions{SectionInfo: pcapgo.NgSectionInfo{Application: "xdpipe"}})
+	f.ng, err = pcapgo.NewNgWriterInterface(f.buf, captureLink(stage, snaplen), pcapgo.NgWriterOptions{SectionInfo: pcapgo.NgSectionInfo{Application: "xdpipe"}})
 	if err != nil {
 		file.Close()
 		return nil, err
@@ -172,6 +182,25 @@ func newCaptureFile(name string, snaplen int, stage string, log *slog.Logger) (*
 	}
 	f.done.Go(f.write)
 	return f, nil
+}
+
+// addLink returns the number of the stage's interface in the file.
+func (f *captureFile) addLink(stage string, snaplen int) (int, error) {
+	if link, ok := f.links[stage]; ok {
+		return link, nil
+	}
+	link, err := f.ng.AddInterface(captureLink(stage, snaplen))
+	f.links[stage] = link
+	return link, err
+}
+
+func captureLink(stage string, snaplen int) pcapgo.NgInterface {
+	return pcapgo.NgInterface{
+		Name:                stage,
+		LinkType:            layers.LinkTypeEthernet,
+		SnapLength:          uint32(snaplen),
+		TimestampResolution: 9, // nanoseconds
+	}
 }
 
 // take returns an empty chunk, or nil if the disk is behind by all of them.
@@ -246,11 +275,11 @@ func (f *captureFile) writeChunk(c *captureChunk) {
 	for _, p := range c.packets {
 		data := c.data[start:p.end]
 		start = p.end
-		info := gopacket.CaptureInfo{Timestamp: p.at, CaptureLength: len(data), Length: p.length}
+		info := gopacket.CaptureInfo{Timestamp: p.at, CaptureLength: len(data), Length: p.length, InterfaceIndex: c.from.link}
 		if f.err = f.ng.WritePacket(info, data); f.err != nil {
 			break
 		}
-		f.written.Add(1)
+		c.from.written.Add(1)
 	}
 	if f.err == nil {
 		if f.err = f.ng.Flush(); f.err == nil {
