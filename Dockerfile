@@ -5,12 +5,13 @@
 #
 #   NET_ADMIN  attach the XDP program, read and set the interface
 #   NET_RAW    open AF_XDP sockets
-#   BPF        load the program and its maps (before Linux 5.8: SYS_ADMIN)
+#   BPF        load the program and its maps
+#   PERFMON    let the program look into packets: the verifier wants it
 #   IPC_LOCK   pin the packet memory beyond the locked-memory limit
 #   SYS_ADMIN  only for other network namespaces (netns:, demo, lab)
 #
 #   docker run --rm --network host \
-#     --cap-drop ALL --cap-add NET_ADMIN --cap-add NET_RAW --cap-add BPF --cap-add IPC_LOCK \
+#     --cap-drop ALL --cap-add NET_ADMIN --cap-add NET_RAW --cap-add BPF --cap-add PERFMON --cap-add IPC_LOCK \
 #     -v /run/xdpipe:/run/xdpipe -v "$PWD/bridge.yaml:/bridge.yaml:ro" xdpipe run /bridge.yaml
 
 FROM golang:1.26 AS build

@@ -22,7 +22,7 @@
 //
 // # Caveats
 //
-// Open needs CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF, which root has.
+// Open needs CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON, which root has.
 //
 // What Open changes outside the process is in a journal under /run/xdpipe until
 // Close puts it back. After a crash the next Open does, or RestoreStale.

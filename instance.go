@@ -48,20 +48,32 @@ func Open(cfg *pipeline.Config, opts Options) (*Instance, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	restored, err := RestoreStale(opts.RunDir)
+	restored, left := RestoreStale(opts.RunDir)
 	for _, r := range restored {
-		log.Info("undid a change of an instance that died", "change", r.String())
+		if r.Err == nil {
+			log.Info("undid a change of an instance that died", "change", r.String())
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("undo what an earlier instance left: %w", err)
+	gone, err := SweepPins(opts.BPFFS)
+	for _, text := range gone {
+		log.Info(text)
 	}
+	left = errors.Join(left, err)
 	plan, err := NewPlan(cfg)
 	if err != nil {
 		return nil, err
 	}
 	i := &Instance{plan: plan, log: log, started: time.Now()}
 	if err := i.open(opts); err != nil {
+		if errors.Is(err, control.ErrStaleJournal) {
+			err = errors.Join(err, left)
+		}
 		return nil, errors.Join(err, i.Close())
+	}
+	if left != nil {
+		// It stays in the other instance's journal, and is no reason for this one
+		// not to start.
+		log.Warn("cannot undo all that earlier instances left", "error", left)
 	}
 	return i, nil
 }
@@ -214,10 +226,10 @@ func (p *port) linkEvent(ev control.LinkEvent, log *slog.Logger) string {
 	log = log.With("port", p.plan.Name, "interface", ev.Name)
 	switch ev.Kind {
 	case control.LinkUp:
-		p.state.set("up")
+		p.state.set(stateUp)
 		log.Info("link up")
 	case control.LinkDown:
-		p.state.set("link down: waiting for it to come up")
+		p.state.set(stateDown)
 		log.Warn("link down")
 	case control.LinkRemoved:
 		const why = "the interface was removed"
@@ -260,7 +272,9 @@ func (p *port) ours(programs []uint32) bool {
 // may meet the error before the watcher hears of it.
 func (i *Instance) removedPort() error {
 	for _, p := range i.ports {
-		if err := p.plan.Link.Refresh(); errors.As(err, new(*control.LinkNotFoundError)) {
+		// Not Refresh: the status reads the link at the same time.
+		_, err := control.LinkByIndex(p.plan.Link.Namespace, p.plan.Link.Index)
+		if errors.As(err, new(*control.LinkNotFoundError)) {
 			return &PortError{p.plan.Name, p.plan.Link.Name, "the interface was removed"}
 		}
 	}

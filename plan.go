@@ -180,7 +180,7 @@ func chooseQueues(chosen []int, count int, link *control.Link) ([]int, error) {
 	return slices.Clone(chosen), nil
 }
 
-// checkPorts finds one interface named twice.
+// checkPorts finds one interface named twice, and workers without a queue.
 func (p *Plan) checkPorts() error {
 	type key struct {
 		cookie uint64
@@ -193,6 +193,9 @@ func (p *Plan) checkPorts() error {
 			return p.config.Errorf(port.pos, "port %s: interface %s is port %s already", port.Name, port.Link, other)
 		}
 		seen[k] = port.Name
+		if n := len(port.Queues); n < p.Workers.Count {
+			return p.config.Errorf(cmp.Or(p.Workers.Pos, port.pos), "port %s has %d queues for %d workers; each worker needs one of each port: use fewer workers or more queues", port.Name, n, p.Workers.Count)
+		}
 	}
 	return nil
 }
@@ -201,6 +204,9 @@ func (p *Plan) checkPorts() error {
 func (p *Plan) planMemory(cfg *pipeline.Config) error {
 	m := cfg.Memory
 	p.Memory = umem.Options{Frames: m.Frames, FrameSize: m.FrameSize, Headroom: m.Headroom, Pages: m.Pages.PageKind}
+	if err := p.Memory.Validate(); err != nil {
+		return cfg.Errorf(m.Pos, "memory: %v", err)
+	}
 	for _, port := range p.Ports {
 		if err := p.fitMTU(port); err != nil {
 			return cfg.Errorf(port.pos, "port %s: %v", port.Name, err)
@@ -244,7 +250,7 @@ func (p *Plan) fitMTU(port PortPlan) error {
 		p.Memory.FrameSize = umem.MaxFrameSize // large enough for the ports before, too
 	case size != 0 && need <= size:
 	case size != 0 && size < umem.MaxFrameSize && need <= umem.MaxFrameSize:
-		return fmt.Errorf("packets of MTU %d need frames of %d bytes, and memory.frame_size is %d: set it to %d, or lower the MTU with: ip link set dev %s mtu %d",
+		return fmt.Errorf("packets of MTU %d need %d bytes of a frame, and memory.frame_size is %d: set it to %d, or lower the MTU with: ip link set dev %s mtu %d",
 			port.Link.MTU, need, size, umem.MaxFrameSize, port.Link.Name, size-fixed)
 	default:
 		return fmt.Errorf("MTU %d is out of range: packets must fit a frame of %d bytes less %d for headers and headroom; lower it with: ip link set dev %s mtu %d",
@@ -293,7 +299,7 @@ func (p *Plan) Summary() PlanSummary {
 	for _, port := range p.Ports {
 		s.Ports = append(s.Ports, PortSummary{
 			Name: port.Name, Interface: port.Link.Name, Driver: port.Link.Driver, MTU: port.Link.MTU, Queues: port.Queues,
-			Mode: string(port.Mode), ZeroCopy: port.Socket.ZeroCopy.String(), Steer: port.Policy.String(),
+			Mode: string(port.Mode), ZeroCopy: port.Socket.ZeroCopy.String(), Steer: port.Policy.Line(),
 		})
 	}
 	for _, pl := range p.Pipelines {

@@ -1,10 +1,12 @@
 package xdpipe
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +23,7 @@ import (
 type port struct {
 	plan     PortPlan
 	claims   []*control.QueueClaim
-	offloads *control.Offloads
+	offloads []*control.Offloads
 	promisc  *control.Promiscuous
 	steering *bpf.Steering
 	attached *control.Attachment
@@ -37,7 +39,10 @@ type port struct {
 // On failure the port is returned all the same, for close to undo what was done.
 func openPort(plan PortPlan, mem *umem.Memory, j *control.Journal, bpffs string) (*port, error) {
 	p := &port{plan: plan}
-	p.state.set("up")
+	p.state.set(stateUp)
+	if !plan.Link.Running {
+		p.state.set(stateDown)
+	}
 	for _, q := range plan.Queues {
 		claim, err := control.Claim(j.Dir(), j.Instance(), plan.Link, q)
 		if err != nil {
@@ -46,15 +51,21 @@ func openPort(plan PortPlan, mem *umem.Memory, j *control.Journal, bpffs string)
 		p.claims = append(p.claims, claim)
 	}
 	// Before the program: drivers refuse it while packets are merged (LRO).
-	var err error
-	if p.offloads, err = control.DisableOffloads(plan.Link, j, control.PortOffloads(plan.Mode)); err != nil {
+	before := control.PortOffloads(plan.Mode)
+	if err := p.disableOffloads(before, j); err != nil {
 		return p, err
 	}
 	// With no sockets in its map the program passes everything to the kernel.
-	if err := p.attach(bpffs); err != nil {
+	if err := p.attach(bpffs, j); err != nil {
+		return p, err
+	}
+	// Mode auto may have ended in generic, which needs more of them off.
+	after := slices.DeleteFunc(control.PortOffloads(p.attached.Mode()), func(name string) bool { return slices.Contains(before, name) })
+	if err := p.disableOffloads(after, j); err != nil {
 		return p, err
 	}
 	if plan.Promiscuous {
+		var err error
 		if p.promisc, err = control.NewPromiscuous(plan.Link); err != nil {
 			return p, err
 		}
@@ -67,18 +78,45 @@ func openPort(plan PortPlan, mem *umem.Memory, j *control.Journal, bpffs string)
 	return p, nil
 }
 
+// disableOffloads turns off those of the named features that are on.
+func (p *port) disableOffloads(names []string, j *control.Journal) error {
+	if len(names) == 0 {
+		return nil
+	}
+	o, err := control.DisableOffloads(p.plan.Link, j, names)
+	if err == nil {
+		p.offloads = append(p.offloads, o)
+	}
+	return err
+}
+
 // attach takes over the program that is pinned for the interface, or attaches
 // one that ends with the process.
-func (p *port) attach(bpffs string) error {
+func (p *port) attach(bpffs string, j *control.Journal) error {
 	dir := pinDir(bpffs, p.plan.Link)
+	if _, err := dropGonePins(dir); err != nil {
+		return err
+	}
 	steering, err := bpf.LoadPinned(dir)
 	if err == nil {
 		p.steering = steering
 		if p.attached, err = control.OpenAttachment(p.plan.Link.Namespace, filepath.Join(dir, linkPin)); err != nil {
 			return fmt.Errorf("%s has a pinned program that cannot be taken over: %w; remove it with: xdpipe detach %s", p.plan.Link, err, p.plan.Link.Name)
 		}
+		// From here on it is left as it was found, whatever fails.
 		policy := steering.Policy()
 		p.adopted = &policy
+		if m := p.plan.Mode; m != control.ModeAuto && m != p.attached.Mode() {
+			return fmt.Errorf("%s has a pinned program in %s mode, and %s mode was asked for; ask for %s or auto, or remove it with: xdpipe detach %s",
+				p.plan.Link, p.attached.Mode(), m, p.attached.Mode(), p.plan.Link.Name)
+		}
+		c, err := control.NewChange(policyKind, p.plan.Link, pinnedPolicy{dir, policy})
+		if err != nil {
+			return err
+		}
+		if _, err := j.Record(c); err != nil {
+			return err
+		}
 		return steering.SetPolicy(p.plan.Policy)
 	}
 	if !errors.Is(err, bpf.ErrNotPinned) {
@@ -148,14 +186,45 @@ func (p *port) close() error {
 	if p.promisc != nil {
 		errs = append(errs, p.promisc.Close())
 	}
-	if p.offloads != nil {
-		errs = append(errs, p.offloads.Restore())
+	for _, o := range p.offloads {
+		errs = append(errs, o.Restore())
 	}
 	for _, c := range p.claims {
 		errs = append(errs, c.Close())
 	}
 	p.attached, p.steering, p.promisc, p.offloads, p.claims = nil, nil, nil, nil, nil
 	return errors.Join(errs...)
+}
+
+// policyKind is the journal's name for the policy of a pinned program that an
+// instance has taken over.
+const policyKind = "pinned-policy"
+
+// pinnedPolicy is what the journal keeps of it.
+type pinnedPolicy struct {
+	Pins   string     `json:"pins"`
+	Policy bpf.Policy `json:"policy"`
+}
+
+func init() { control.RegisterUndo(policyKind, undoPolicy) }
+
+// undoPolicy gives a pinned program the policy back that it was pinned with.
+func undoPolicy(u control.Undo) (string, error) {
+	var data pinnedPolicy
+	if err := json.Unmarshal(u.Data, &data); err != nil {
+		return "", err
+	}
+	steering, err := bpf.LoadPinned(data.Pins)
+	if errors.Is(err, bpf.ErrNotPinned) {
+		return "the program is not pinned any more", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(steering.SetPolicy(data.Policy), steering.Close()); err != nil {
+		return "", err
+	}
+	return "the pinned program steers as before", nil
 }
 
 // DefaultBPFFS is where a BPF file system is usually mounted.
@@ -171,6 +240,39 @@ func pinDir(bpffs string, l *control.Link) string {
 		bpffs = DefaultBPFFS
 	}
 	return filepath.Join(bpffs, "xdpipe", fmt.Sprintf("%d-%d", l.Namespace.Cookie(), l.Index))
+}
+
+// SweepPins removes what AttachPinned left below bpffs ("" is DefaultBPFFS) of
+// interfaces that have been deleted since, and says what. Open calls it first.
+func SweepPins(bpffs string) ([]string, error) {
+	if bpffs == "" {
+		bpffs = DefaultBPFFS
+	}
+	dirs, err := filepath.Glob(filepath.Join(bpffs, "xdpipe", "*"))
+	errs := []error{err}
+	var removed []string
+	for _, dir := range dirs {
+		gone, err := dropGonePins(dir)
+		errs = append(errs, err)
+		if gone {
+			removed = append(removed, "removed "+dir+", the pins of an interface that is gone")
+		}
+	}
+	return removed, errors.Join(errs...)
+}
+
+// dropGonePins removes the pins in dir if their interface is gone, and reports
+// whether it was. Another interface may have its index by now.
+func dropGonePins(dir string) (bool, error) {
+	pin := filepath.Join(dir, linkPin)
+	gone, err := control.AttachmentGone(pin)
+	if !gone || err != nil {
+		return false, err
+	}
+	if err := os.Remove(pin); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return true, fmt.Errorf("remove pin: %w", err)
+	}
+	return true, bpf.Unpin(dir)
 }
 
 // AttachPinned attaches the steering program to the interface with the policy
@@ -191,7 +293,15 @@ func AttachPinned(l *control.Link, policy bpf.Policy, opts control.AttachOptions
 		return nil, err
 	}
 	dir := pinDir(bpffs, l)
-	if err = steering.Pin(dir); err == nil {
+	// That it could be attached means that pins which are there hold nothing: of
+	// an attach that was killed, or of an interface that had this index before.
+	if _, err = dropGonePins(dir); err == nil {
+		err = bpf.Unpin(dir)
+	}
+	if err == nil {
+		err = steering.Pin(dir)
+	}
+	if err == nil {
 		err = att.Pin(filepath.Join(dir, linkPin))
 	}
 	if err != nil {
@@ -204,7 +314,19 @@ func AttachPinned(l *control.Link, policy bpf.Policy, opts control.AttachOptions
 // and its pins, and also one whose pins are gone. It reports whether there was
 // one. A program that a running instance holds is left alone, with an error.
 func Detach(l *control.Link, bpffs string) (bool, error) {
+	there, err := control.Attached(l)
+	if err != nil {
+		return false, err
+	}
+	for _, p := range there {
+		if p.Ours() && len(p.Owners) > 0 {
+			return false, fmt.Errorf("the program on %s belongs to a running instance (pid %v): stop that instead", l, p.Owners)
+		}
+	}
 	dir := pinDir(bpffs, l)
+	if _, err := dropGonePins(dir); err != nil {
+		return false, err
+	}
 	att, err := control.OpenAttachment(l.Namespace, filepath.Join(dir, linkPin))
 	pinned := err == nil
 	if pinned {
@@ -220,16 +342,13 @@ func Detach(l *control.Link, bpffs string) (bool, error) {
 		return pinned, err
 	}
 	for _, p := range left {
-		switch {
-		case !p.Ours():
-		case len(p.Owners) > 0:
-			return pinned, fmt.Errorf("the program on %s belongs to a running instance (pid %v): stop that instead", l, p.Owners)
-		default:
-			if err := control.DetachProgram(l, p); err != nil {
-				return pinned, err
-			}
-			pinned = true
+		if !p.Ours() {
+			continue
 		}
+		if err := control.DetachProgram(l, p); err != nil {
+			return pinned, err
+		}
+		pinned = true
 	}
 	return pinned, nil
 }

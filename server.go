@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +34,10 @@ func serve(dir, name string, status func() Status) (*server, error) {
 	// The name is ours, by the journal's lock: a socket there is a dead one's.
 	if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("status socket: %w", err)
+	}
+	// sun_path of unix(7) has 108 bytes, the last one zero.
+	if most := len(unix.RawSockaddrUnix{}.Path) - 1; len(s.path) > most {
+		return nil, fmt.Errorf("status socket: %s has %d bytes, and a socket's path at most %d bytes: use a shorter --run-dir or --name", s.path, len(s.path), most)
 	}
 	// The directory is mode 0700 already; the socket is 0600 for those who look.
 	listener, err := net.Listen("unix", s.path)
@@ -82,6 +85,10 @@ func sweepSockets(runDir string) error {
 	paths, err := filepath.Glob(filepath.Join(runDir, "*"+socketSuffix))
 	errs := []error{err}
 	for _, path := range paths {
+		if conn, err := net.Dial("unix", path); err == nil {
+			conn.Close()
+			continue // alive
+		}
 		name, err := control.OpenJournal(runDir, strings.TrimSuffix(filepath.Base(path), socketSuffix))
 		if errors.As(err, new(*control.InstanceBusyError)) || errors.Is(err, control.ErrStaleJournal) {
 			continue // alive, or with changes that could not be undone yet
@@ -104,14 +111,24 @@ func Instances(ctx context.Context, runDir string) ([]Status, error) {
 	if runDir == "" {
 		runDir = control.DefaultRunDir
 	}
-	paths, err := filepath.Glob(filepath.Join(runDir, "*"+socketSuffix))
-	if err != nil {
-		return nil, err
-	}
-	slices.Sort(paths)
 	all := []Status{}
+	// Not Glob, for which a directory that may not be read is an empty one.
+	entries, err := os.ReadDir(runDir) // sorted
+	if errors.Is(err, os.ErrNotExist) {
+		return all, nil
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return all, fmt.Errorf("list instances: %w; ask as the user they run as, root as a rule", err)
+	}
+	if err != nil {
+		return all, fmt.Errorf("list instances: %w", err)
+	}
 	var errs []error
-	for _, path := range paths {
+	for _, e := range entries {
+		path := filepath.Join(runDir, e.Name())
+		if filepath.Ext(path) != socketSuffix {
+			continue
+		}
 		s, err := ask(ctx, path)
 		switch {
 		case err == nil:
@@ -125,7 +142,13 @@ func Instances(ctx context.Context, runDir string) ([]Status, error) {
 	return all, errors.Join(errs...)
 }
 
+// askTimeout is far longer than an answer takes: a process that is stopped, as
+// by a debugger, takes the connection and never answers.
+const askTimeout = 3 * time.Second
+
 func ask(ctx context.Context, path string) (s Status, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("no answer within %v: is its process stopped?", askTimeout))
+	defer cancel()
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
@@ -138,6 +161,9 @@ func ask(ctx context.Context, path string) (s Status, err error) {
 		return s, err
 	}
 	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil && ctx.Err() != nil {
+		return s, context.Cause(ctx)
+	}
 	if err != nil {
 		return s, err
 	}

@@ -2,6 +2,12 @@ package xdpipe
 
 import "sync"
 
+// What a linkState says while nothing is wrong with the port itself.
+const (
+	stateUp   = "up"
+	stateDown = "link down: waiting for it to come up"
+)
+
 // linkState is what the control plane knows of a port, in words for the status.
 type linkState struct {
 	mu   sync.Mutex

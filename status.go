@@ -49,8 +49,11 @@ func (i *Instance) Status() Status {
 			Port: p.plan.Name, Interface: p.plan.Link.Name, Namespace: p.plan.Link.Namespace.Name(),
 			Mode: string(p.attached.Mode()), WhyNotNative: p.attached.WhyNotNative(),
 			Program: p.attached.ProgramID(), Pinned: p.adopted != nil, Promiscuous: p.promisc != nil,
-			State: p.state.get(), Policy: p.plan.Policy.String(),
-			OffloadsOff: p.offloads.Disabled, OffloadsOn: p.offloads.Stuck,
+			State: p.state.get(), Policy: p.plan.Policy.Line(),
+		}
+		for _, o := range p.offloads {
+			is.OffloadsOff = append(is.OffloadsOff, o.Disabled...)
+			is.OffloadsOn = append(is.OffloadsOn, o.Stuck...)
 		}
 		if c, err := p.steering.Counters(); err == nil {
 			is.Steering = c.ByReason()
@@ -59,7 +62,7 @@ func (i *Instance) Status() Status {
 		s.Interfaces = append(s.Interfaces, is)
 		// A link that is down is known here first: nobody need transmit on it.
 		for j := range s.Ports {
-			if s.Ports[j].Name == p.plan.Name && s.Ports[j].State == "up" {
+			if s.Ports[j].Name == p.plan.Name && s.Ports[j].State == stateUp {
 				s.Ports[j].State = is.State
 			}
 		}

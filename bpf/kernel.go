@@ -20,6 +20,11 @@ func liftMemlock() error {
 
 // loadError says why the kernel refused the program or a map.
 func loadError(err, memlock error) error {
+	// Without CAP_PERFMON the verifier refuses pointer arithmetic on packets, as
+	// it does for other mistakes, with EACCES.
+	if errors.Is(err, unix.EACCES) && !capable(unix.CAP_PERFMON) && !capable(unix.CAP_SYS_ADMIN) {
+		return fmt.Errorf("load %s: %w", ProgramName, permission(err))
+	}
 	if errors.Is(err, unix.EPERM) {
 		if memlock != nil {
 			err = fmt.Errorf("%w (the limit on locked memory, RLIMIT_MEMLOCK, may be too low and could not be raised: %w)", err, memlock)
@@ -37,7 +42,18 @@ func loadError(err, memlock error) error {
 // permission names the capabilities if that is what err is about.
 func permission(err error) error {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		return fmt.Errorf("%w: run as root or with CAP_BPF and CAP_NET_ADMIN (or CAP_SYS_ADMIN): %w", ErrNotPermitted, err)
+		return fmt.Errorf("%w: run as root or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN (or CAP_SYS_ADMIN): %w", ErrNotPermitted, err)
 	}
 	return err
+}
+
+// capable reports whether the process has a capability in effect. Where that
+// cannot be read it is taken to have it.
+func capable(capability int) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData // 32 capabilities each
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return true
+	}
+	return data[capability/32].Effective&(1<<(capability%32)) != 0
 }

@@ -50,6 +50,11 @@ func (p Policy) String() string {
 	return text.String()
 }
 
+// Line returns the policy in one line, for people.
+func (p Policy) Line() string {
+	return strings.ReplaceAll(strings.TrimSuffix(p.String(), "\n"), "\n", "; ")
+}
+
 // parsePolicy reads what Policy.String wrote.
 func parsePolicy(text string) (Policy, error) {
 	var policy Policy

@@ -45,8 +45,8 @@ type Steering struct {
 }
 
 // Load loads the program and its maps, with the policy that lets everything pass
-// and no sockets. It needs CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, and Linux
-// 5.18: errors wrap ErrNotPermitted and ErrKernelTooOld. Nothing is attached.
+// and no sockets. It needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, or CAP_SYS_ADMIN, and
+// Linux 5.18: errors wrap ErrNotPermitted and ErrKernelTooOld. Nothing is attached.
 func Load(options Options) (*Steering, error) {
 	queues := options.Queues
 	if queues == 0 {

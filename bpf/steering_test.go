@@ -101,6 +101,16 @@ func TestAClosedSteeringSaysSo(t *testing.T) {
 
 func TestLoadWithoutCapabilitiesNamesThem(t *testing.T) {
 	needRoot(t)
+	for name, has := range map[string][]int{
+		"none":            nil,
+		"all but PERFMON": {unix.CAP_BPF, unix.CAP_NET_ADMIN},
+	} {
+		t.Run(name, func(t *testing.T) { loadWith(t, has) })
+	}
+}
+
+// loadWith loads with only those capabilities, which are not enough.
+func loadWith(t *testing.T, has []int) {
 	noLeaks(t)
 	done := make(chan error)
 	go func() {
@@ -108,8 +118,12 @@ func TestLoadWithoutCapabilitiesNamesThem(t *testing.T) {
 		// unlocked.
 		runtime.LockOSThread()
 		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-		var none [2]unix.CapUserData
-		if err := unix.Capset(&header, &none[0]); err != nil {
+		var some [2]unix.CapUserData
+		for _, capability := range has {
+			some[capability/32].Effective |= 1 << (capability % 32)
+			some[capability/32].Permitted |= 1 << (capability % 32)
+		}
+		if err := unix.Capset(&header, &some[0]); err != nil {
 			done <- err
 			return
 		}
@@ -123,7 +137,7 @@ func TestLoadWithoutCapabilitiesNamesThem(t *testing.T) {
 	if !errors.Is(err, ErrNotPermitted) {
 		t.Fatalf("error %v, want %v", err, ErrNotPermitted)
 	}
-	for _, word := range []string{ProgramName, "CAP_BPF", "CAP_NET_ADMIN"} {
+	for _, word := range []string{ProgramName, "CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"} {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("error %q does not name %s", err, word)
 		}

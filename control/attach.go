@@ -190,7 +190,7 @@ func OpenAttachment(ns *Namespace, path string) (*Attachment, error) {
 		return fail(errors.New("it is not an xdp link"))
 	}
 	if xdp.Ifindex == 0 {
-		return fail(fmt.Errorf("its interface is gone: %w; remove the pin with rm", unix.ENODEV))
+		return fail(fmt.Errorf("its interface is gone: %w", unix.ENODEV))
 	}
 	l, err := LinkByIndex(ns, int(xdp.Ifindex))
 	if err != nil {
@@ -202,6 +202,25 @@ func OpenAttachment(ns *Namespace, path string) (*Attachment, error) {
 	}
 	a.pinned = path
 	return a, nil
+}
+
+// AttachmentGone reports whether the attachment pinned at path was of an
+// interface that has been deleted since. The pin outlives it.
+func AttachmentGone(path string) (bool, error) {
+	held, err := link.LoadPinnedLink(path, nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open pinned attachment %s: %w", path, err)
+	}
+	defer held.Close()
+	info, err := held.Info()
+	if err != nil {
+		return false, fmt.Errorf("open pinned attachment %s: %w", path, err)
+	}
+	xdp := info.XDP()
+	return xdp != nil && xdp.Ifindex == 0, nil
 }
 
 // Mode is the mode the kernel granted, as read back from it.

@@ -32,5 +32,6 @@
 // when the program drops its last reference to it: only Detach ends it.
 //
 // Everything that changes something needs CAP_NET_ADMIN; namespaces need
-// CAP_SYS_ADMIN, attaching CAP_BPF.
+// CAP_SYS_ADMIN, attaching CAP_BPF. Names and owners of programs are told to
+// those who have CAP_SYS_ADMIN.
 package control

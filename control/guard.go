@@ -47,6 +47,9 @@ func DefaultRoute(l *Link) (*DefaultRouteError, error) {
 					continue
 				}
 				for _, hop := range hopsOf(r) {
+					if hop.LinkIndex == 0 {
+						continue // blackhole, unreachable, prohibit
+					}
 					if !slices.Contains(below(links, hop.LinkIndex), l.Index) {
 						continue
 					}

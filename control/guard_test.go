@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 func TestTheInterfaceOfTheDefaultRouteIsGuarded(t *testing.T) {
@@ -60,6 +61,15 @@ func TestARouteOfAnotherTableIsNoDefaultRoute(t *testing.T) {
 	_, all, _ := net.ParseCIDR("0.0.0.0/0")
 	must(t, a.Namespace.rtnl(func(h *netlink.Handle) error {
 		return h.RouteAdd(&netlink.Route{LinkIndex: a.Index, Dst: all, Table: 100, Gw: net.ParseIP("198.51.100.9")})
+	}))
+	must(t, GuardDefaultRoute(a, false, false))
+}
+
+func TestADefaultRouteThatLeadsNowhereGuardsNoInterface(t *testing.T) {
+	a, _ := newPair(t, VethOptions{})
+	_, all, _ := net.ParseCIDR("0.0.0.0/0")
+	must(t, a.Namespace.rtnl(func(h *netlink.Handle) error {
+		return h.RouteAdd(&netlink.Route{Dst: all, Type: unix.RTN_BLACKHOLE})
 	}))
 	must(t, GuardDefaultRoute(a, false, false))
 }

@@ -65,7 +65,7 @@ func (e *InstanceBusyError) Error() string {
 
 // ErrStaleJournal says that an earlier process of the same instance name died
 // before it had put everything back: call [RestoreStale] first.
-var ErrStaleJournal = errors.New("an earlier process of this name left changes behind; xdpipe detach puts them back")
+var ErrStaleJournal = errors.New("an earlier process of this name left changes behind; xdpipe detach puts them back, and removing the file gives them up")
 
 // OpenJournal opens a new journal for an instance in dir; "" is
 // [DefaultRunDir]. A live owner of that name is an *[InstanceBusyError], a dead

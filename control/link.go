@@ -297,6 +297,21 @@ func (l *Link) SetMaster(master *Link) error {
 	return l.change(doing, func(h *netlink.Handle, link netlink.Link) error { return h.LinkSetMasterByIndex(link, index) })
 }
 
+// Move takes the link into another namespace and returns it as it is there: down,
+// without its addresses, perhaps with another index. l itself is gone. The kernel
+// refuses if the namespace has an interface of that name.
+func (l *Link) Move(to *Namespace) (*Link, error) {
+	to, err := orProcess(to)
+	if err != nil {
+		return nil, err
+	}
+	err = l.change("move to "+to.String(), func(h *netlink.Handle, link netlink.Link) error { return h.LinkSetNsFd(link, to.FD()) })
+	if err != nil {
+		return nil, err
+	}
+	return LinkByName(to, l.Name)
+}
+
 // Delete removes the link; of a veth pair, both ends. One already gone is no error.
 func (l *Link) Delete() error {
 	err := l.change("delete", (*netlink.Handle).LinkDel)

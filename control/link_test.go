@@ -49,6 +49,26 @@ func TestVethEndsHaveTheirQueuesMTUMACAndNamespace(t *testing.T) {
 	mentions(t, err, "name-of-16-bytes", "15")
 }
 
+func TestALinkMovesToAnotherNamespace(t *testing.T) {
+	a, b := newPair(t, VethOptions{Queues: 2})
+	to := newNamespace(t)
+	moved, err := a.Move(to)
+	must(t, err)
+	if moved.Namespace != to || moved.Name != a.Name || moved.RXQueues != 2 {
+		t.Errorf("moved is %+v", moved)
+	}
+	var missing *LinkNotFoundError
+	if err := a.Refresh(); !errors.As(err, &missing) {
+		t.Errorf("the link is still where it was: %v", err)
+	}
+	must(t, moved.SetUp(true))
+	must(t, b.SetUp(true))
+	must(t, moved.Refresh())
+	if !moved.Running {
+		t.Error("the pair is not connected after the move")
+	}
+}
+
 func TestLinksAreChangedByIndexAlsoAfterARename(t *testing.T) {
 	a, _ := newPair(t, VethOptions{})
 	stale := *a

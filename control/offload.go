@@ -175,15 +175,24 @@ func enableOffloads(l *Link, names []string) (string, error) {
 		return "nothing to turn on", nil
 	}
 	err := l.Namespace.ethtool(func(e *ethtool.Ethtool) error {
+		state, err := e.FeaturesWithState(l.Name)
+		if err != nil {
+			return err
+		}
+		// Those never turned off are not asked for: who may not turn anything off
+		// may not turn it on either, and would leave a journal behind.
 		on := map[string]bool{}
+		names = slices.DeleteFunc(names, func(name string) bool { return state[name].Requested })
 		for _, name := range names {
 			on[name] = true
+		}
+		if len(on) == 0 {
+			return nil
 		}
 		if err := e.Change(l.Name, on); err != nil {
 			return err
 		}
-		state, err := e.FeaturesWithState(l.Name)
-		if err != nil {
+		if state, err = e.FeaturesWithState(l.Name); err != nil {
 			return err
 		}
 		for _, name := range names {
@@ -197,6 +206,9 @@ func enableOffloads(l *Link, names []string) (string, error) {
 	})
 	if err != nil {
 		return "", fmt.Errorf("turn on %s of %v: %w%s", strings.Join(names, ", "), l, err, needsCapability(err, "CAP_NET_ADMIN"))
+	}
+	if len(names) == 0 {
+		return "all were on still", nil
 	}
 	return "turned on " + strings.Join(names, ", "), nil
 }

@@ -23,11 +23,14 @@ func makeRunDir(dir string) (string, error) {
 		dir = DefaultRunDir
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make run directory: %w", err)
+		return "", fmt.Errorf("make run directory: %w; run as root, or choose one of your own with --run-dir", err)
 	}
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
 		return "", fmt.Errorf("run directory %s: %w", dir, err)
+	}
+	if uid := os.Geteuid(); int(st.Uid) != uid && uid != 0 {
+		return "", fmt.Errorf("run directory %s belongs to uid %d, and this process runs as uid %d: run as that user (root as a rule), or choose one of your own with --run-dir", dir, st.Uid, uid)
 	}
 	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
 		return "", fmt.Errorf("run directory %s belongs to uid %d with mode %04o: others may write to it; remove it or run: chown %d %s && chmod 0700 %s",

@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -88,7 +91,11 @@ func subDir(runDir string, below ...string) (string, error) {
 		runDir = control.DefaultRunDir
 	}
 	dir := filepath.Join(append([]string{runDir}, below...)...)
-	return dir, os.MkdirAll(dir, 0o700)
+	err := os.MkdirAll(dir, 0o700)
+	if errors.Is(err, os.ErrPermission) {
+		err = fmt.Errorf("%w; labs need root", err)
+	}
+	return dir, err
 }
 
 // Name begins the names of all the lab's namespaces.
@@ -107,9 +114,13 @@ func (l *Lab) Namespace(name string) (*NS, error) {
 		return nil, fmt.Errorf("namespace name %q: use 1 to 32 letters, digits, dashes and underscores, no dash or underscore first", name)
 	}
 	if l.closed || l.journal == nil {
-		return nil, fmt.Errorf("namespace %s: lab %s is closed, or was made by another process", name, l.id)
+		return nil, fmt.Errorf("namespace %s: lab %s has none of that name (it has %s), and makes no more", name, l.id, strings.Join(slices.Sorted(maps.Keys(l.spaces)), ", "))
 	}
 	full := l.id + "-" + name
+	// Before it is recorded, or undoing would remove one that is not ours.
+	if _, err := os.Lstat(filepath.Join(control.NamespaceDir, full)); err == nil {
+		return nil, fmt.Errorf("create network namespace %s: %w; remove it with ip netns delete, or choose another name", full, os.ErrExist)
+	}
 	c, err := control.NewChange(namespaceKind, nil, full)
 	if err != nil {
 		return nil, err

@@ -414,7 +414,7 @@ func TestALabThatIsUpOutlivesItsMakerUntilDown(t *testing.T) {
 		t.Errorf("%+v", line)
 	}
 	must(t, l.Close())
-	if _, _, err := Up(Topology{Name: name, RunDir: dir}); !errors.Is(err, ErrUp) || !strings.Contains(err.Error(), "xdpipe lab down "+name) {
+	if _, _, err := Up(Topology{Name: name, RunDir: dir}); !errors.Is(err, ErrUp) || !strings.Contains(err.Error(), "xdpipe lab down --name "+name) {
 		t.Errorf("up twice: %v", err)
 	}
 	if names, err := Names(dir); err != nil || len(names) != 1 || names[0] != name {

@@ -28,10 +28,10 @@ func Up(t Topology) (*Lab, *Line, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := os.Stat(dir); err == nil {
-		return nil, nil, fmt.Errorf("lab %s: %w; remove it with: xdpipe lab down %s", t.Name, ErrUp, t.Name)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	// Of two at once, one makes the directory, and nobody removes the other's.
+	if err := os.Mkdir(dir, 0o700); errors.Is(err, os.ErrExist) {
+		return nil, nil, fmt.Errorf("lab %s: %w; remove it with: xdpipe lab down --name %s", t.Name, ErrUp, t.Name)
+	} else if err != nil {
 		return nil, nil, fmt.Errorf("lab %s: %w", t.Name, err)
 	}
 	l, err := newLab(t.Name, dir)
@@ -56,13 +56,13 @@ func Load(runDir, name string) (*Lab, error) {
 		return nil, err
 	}
 	if _, err := os.Stat(dir); err != nil {
-		return nil, fmt.Errorf("lab %s: %w; see: xdpipe lab up", name, ErrNotUp)
+		return nil, fmt.Errorf("lab %s: %w; make it with: xdpipe lab up --name %s", name, ErrNotUp, name)
 	}
 	l := &Lab{id: name, dir: dir, spaces: map[string]*NS{}}
 	for _, label := range []string{ClientNS, XdpipeNS, ServerNS} {
 		ns, err := control.OpenNamespace(name + "-" + label)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("lab %s is incomplete: %w; remove it with: xdpipe lab down %s", name, err, name), l.Close())
+			return nil, errors.Join(fmt.Errorf("lab %s is incomplete: %w; remove it with: xdpipe lab down --name %s", name, err, name), l.Close())
 		}
 		l.spaces[label] = &NS{Namespace: ns, name: label, lab: l}
 	}

@@ -62,10 +62,12 @@ func (b *Batch) Size(i int) int { return int(b.desc[i].Len) }
 func (b *Batch) Meta(i int) *Meta { return &b.meta[i] }
 
 // Drop drops the packet for the given reason once Process returns. Of several
-// drops of one packet the first counts.
+// drops of one packet the first counts. Like an index, it panics when there is
+// no such packet.
 func (b *Batch) Drop(i int, why Reason) {
-	if b.fate[i] == 0 {
-		b.fate[i] = dropped | fate(why)
+	// A mark beyond the end would be taken for that of a later batch's packet.
+	if f := b.fate[:b.n]; f[i] == 0 {
+		f[i] = dropped | fate(why)
 		b.marked++
 	}
 }
@@ -90,7 +92,11 @@ func (b *Batch) sweep(drops []uint64) {
 			kept++
 			continue
 		}
-		drops[f&^dropped]++
+		why := int(f &^ dropped)
+		if why >= len(drops) {
+			why = 0 // not the engine's, or made after Provision
+		}
+		drops[why]++
 		b.cache.Put(b.desc[i].Addr)
 	}
 	b.n, b.marked = kept, 0

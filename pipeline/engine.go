@@ -50,7 +50,9 @@ type Engine struct {
 	running  bool       // guarded by mu
 	panics   map[string]bool
 	panicsMu sync.Mutex
-	closed   bool
+	started  bool     // guarded by mu
+	closed   bool     // guarded by mu
+	last     Snapshot // what there was at Close; guarded by mu
 }
 
 // New builds an engine: it makes and provisions every stage for every worker
@@ -67,13 +69,16 @@ func New(opts Options) (*Engine, error) {
 		e.log = slog.Default()
 	}
 	if err := e.build(opts); err != nil {
-		return nil, errors.Join(err, e.Close())
+		return nil, errors.Join(err, e.release())
 	}
 	return e, nil
 }
 
 func (e *Engine) build(opts Options) error {
 	count := max(opts.Workers.Count, 1)
+	if n := opts.Workers.Batch; n < 0 || n > MaxBatch {
+		return fmt.Errorf("workers: batches of %d packets: want 1 to %d, or 0 for %d", n, MaxBatch, DefaultBatch)
+	}
 	cpus, err := placement(opts.Workers)
 	if err != nil {
 		return err
@@ -109,9 +114,6 @@ func (e *Engine) build(opts Options) error {
 			queues[p.Name] = append(queues[p.Name], wq)
 			w := e.workers[i%count]
 			w.queues = append(w.queues, wq)
-			if fd, _ := q.Poll(); fd < 0 {
-				w.sleepless = true
-			}
 		}
 		if len(p.Queues) < count {
 			return fmt.Errorf("port %s has %d queues for %d workers; each worker needs one of each port: use fewer workers or more queues", p.Name, len(p.Queues), count)
@@ -156,6 +158,10 @@ func (e *Engine) buildPipeline(p Pipeline, queues map[string][]*workerQueue) err
 				to = id
 			}
 			w.lines = append(w.lines, &line{in: in[i], nodes: nodes, out: out[to]})
+			in[i].read = true
+			if fd, _ := in[i].queue.Poll(); fd < 0 {
+				w.sleepless = true
+			}
 		}
 	}
 	return nil
@@ -192,6 +198,9 @@ func (e *Engine) buildNodes(p Pipeline, worker int) ([]*node, error) {
 // placement returns a CPU for each worker, or -1 for those that are not pinned.
 func placement(c WorkersConfig) ([]int, error) {
 	count := max(c.Count, 1)
+	if len(c.CPUs) > 0 && len(c.CPUs) != count {
+		return nil, fmt.Errorf("workers: %d CPUs for %d workers; want one each", len(c.CPUs), count)
+	}
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {
 		return nil, fmt.Errorf("sched_getaffinity: %w", err)
@@ -227,7 +236,11 @@ func placement(c WorkersConfig) ([]int, error) {
 // is returned with its reason. The engine cannot be run again.
 func (e *Engine) Run(ctx context.Context) error {
 	e.mu.Lock()
-	e.running = true
+	if e.started || e.closed {
+		e.mu.Unlock()
+		return errors.New("run: the engine ran already, or was closed; make a new one")
+	}
+	e.started, e.running = true, true
 	e.mu.Unlock()
 	errs := make([]error, len(e.workers))
 	var wg sync.WaitGroup
@@ -273,13 +286,15 @@ func (e *Engine) Between(f func()) {
 	for i, w := range e.workers {
 		_, stopped[i] = <-w.gate.parked // false: the worker has ended
 	}
-	f()
-	for i, w := range e.workers {
-		w.gate.closed.Store(false)
-		if stopped[i] {
-			w.gate.open <- struct{}{}
+	defer func() { // also if f panics: packets go on
+		for i, w := range e.workers {
+			w.gate.closed.Store(false)
+			if stopped[i] {
+				w.gate.open <- struct{}{}
+			}
 		}
-	}
+	}()
+	f()
 }
 
 // panicked reports a stage's panic, with the stack the first time.
@@ -297,10 +312,17 @@ func (e *Engine) panicked(stage, cause string, stack []byte) {
 // sockets out of their programs before, so that nothing arrives any more. It is
 // not called while Run runs.
 func (e *Engine) Close() error {
+	e.mu.Lock() // whoever reads counters finishes first
+	defer e.mu.Unlock()
 	if e.closed {
 		return nil
 	}
 	e.closed = true
+	e.last = e.snapshot()
+	return e.release()
+}
+
+func (e *Engine) release() error {
 	var errs []error
 	for _, w := range e.workers {
 		for _, n := range w.nodes {

@@ -34,7 +34,8 @@ type rig struct {
 // workers, and the pipeline stages from a to b.
 func newRig(t testing.TB, workers pipeline.WorkersConfig, stages string) *rig {
 	t.Helper()
-	mem, err := umem.New(umem.Options{Frames: 4096, Pages: umem.Pages4K})
+	_, test := t.(*testing.T) // and not a benchmark
+	mem, err := umem.New(umem.Options{Frames: 4096, Pages: umem.Pages4K, Verify: test})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -441,4 +442,116 @@ func TestStoppingForwardsWhatHasArrived(t *testing.T) {
 	}
 	r.cancel = nil
 	r.stop()
+}
+
+func init() {
+	pipeline.Register(pipeline.Module{Name: "test-wrong", New: func() pipeline.Stage { return &wrong{} }})
+	pipeline.Register(pipeline.Module{Name: "test-report", New: func() pipeline.Stage { return &report{} }})
+}
+
+// wrong drops packets numbered 1 for a reason that no engine has, and for those
+// numbered 2 drops one that is not there.
+type wrong struct{}
+
+func (*wrong) Process(b *pipeline.Batch) {
+	for i := range b.Len() {
+		switch b.Data(i)[15] {
+		case 1:
+			b.Drop(i, 9999)
+		case 2:
+			b.Drop(b.Len(), pipeline.ReasonTxFull)
+		}
+	}
+}
+
+// report panics when it is asked for its counters.
+type report struct{ empty }
+
+func (*report) Report() map[string]uint64 { panic("no report") }
+
+func TestAStageThatDropsWronglyHarmsNoOtherPacket(t *testing.T) {
+	r := newRig(t, pipeline.WorkersConfig{}, "test-wrong ! count")
+	r.start()
+	sent := []int{0, 1, 3, 1, 4, 2, 5, 6, 7}
+	for i, n := range sent { // one at a time: the batch of number 2 is lost
+		r.send(0, packet(n))
+		waitFor(t, func() bool { return r.eng.Snapshot().Ports[0].RxPackets == uint64(i+1) })
+	}
+	if d := r.eng.Snapshot().Stages[0].Drops; d["unknown"] != 2 || d["panic"] != 1 {
+		t.Errorf("drops %v, want 2 unknown and 1 of the panic", d)
+	}
+	if got := len(r.receive(0, 6)); got != 6 {
+		t.Errorf("%d packets left, want 6", got)
+	}
+	r.stop()
+}
+
+func TestWhatPanicsBetweenTwoBatchesDoesNotStopPackets(t *testing.T) {
+	r := newRig(t, pipeline.WorkersConfig{Count: 2, Pin: pipeline.PinConfig{Off: true}}, "test-report ! count")
+	r.start()
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is not told")
+			}
+		}()
+		r.eng.Between(func() { panic("between") })
+	}()
+	for q := range 2 {
+		r.send(q, packet(q))
+		r.receive(q, 1)
+	}
+	s := r.eng.Snapshot()
+	if s.Stages[0].Values != nil || s.Stages[1].Values["packets"] != 1 {
+		t.Errorf("stages %+v, want no values of the first and one packet in the second", s.Stages)
+	}
+	r.stop()
+}
+
+func TestAnEngineThatIsClosedKeepsItsCountersAndRunsNoMore(t *testing.T) {
+	r := newRig(t, pipeline.WorkersConfig{}, "count")
+	r.start()
+	r.send(0, packet(0))
+	r.receive(0, 1)
+	r.stop()
+	s := r.eng.Snapshot()
+	if s.Ports[0].RxPackets != 1 || s.Ports[1].TxPackets != 1 || s.Memory.Places.Sum() != s.Memory.Places.Total {
+		t.Errorf("after Close: %+v", s)
+	}
+	if err := r.eng.Run(context.Background()); err == nil {
+		t.Error("a closed engine runs")
+	}
+}
+
+func TestWorkersOutOfRangeAreRefused(t *testing.T) {
+	for _, tc := range []struct {
+		workers pipeline.WorkersConfig
+		says    string
+	}{
+		{pipeline.WorkersConfig{Batch: -1}, "batches of -1 packets: want 1 to 256"},
+		{pipeline.WorkersConfig{Batch: 257}, "batches of 257 packets"},
+		{pipeline.WorkersConfig{Count: 1, CPUs: []int{0, 1}}, "2 CPUs for 1 workers"},
+		{pipeline.WorkersConfig{CPUs: []int{1023}}, "CPU 1023"},
+		{pipeline.WorkersConfig{CPUs: []int{-1}}, "CPU -1"},
+	} {
+		mem, _ := newMemory(t, 64)
+		if _, err := pipeline.New(pipeline.Options{Memory: mem, Workers: tc.workers}); err == nil || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%+v: got %v, want %q", tc.workers, err, tc.says)
+		}
+	}
+}
+
+func TestAZeroContextServesAStageWithoutAnEngine(t *testing.T) {
+	var ctx pipeline.Context
+	for _, get := range []func(func() (any, error)) (any, error){
+		ctx.Shared,
+		func(f func() (any, error)) (any, error) { return ctx.SharedBy("key", f) },
+	} {
+		if v, err := get(func() (any, error) { return 1, nil }); v != 1 || err != nil {
+			t.Errorf("got %v, %v", v, err)
+		}
+		if v, _ := get(func() (any, error) { return 2, nil }); v != 1 {
+			t.Errorf("second one got %v, want the first one's", v)
+		}
+	}
 }

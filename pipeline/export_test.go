@@ -9,7 +9,7 @@ func (e *Engine) Round() int {
 		n += l.run(w)
 	}
 	for _, q := range w.queues {
-		if err := q.queue.Service(w.cache); err != nil {
+		if err := q.service(w.cache); err != nil {
 			panic(err)
 		}
 	}

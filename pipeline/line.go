@@ -62,6 +62,8 @@ type workerQueue struct {
 	queue Queue
 	drops []uint64 // packets that could not be transmitted, by Reason
 	ended error    // why the port is of no more use
+	read  bool     // a line takes packets from it
+	quiet int      // rounds since a packet arrived, up to quietRounds
 }
 
 // run takes one batch from the queue through the stages to the other queue. It
@@ -72,6 +74,7 @@ func (l *line) run(w *worker) int {
 	if n == 0 {
 		return 0
 	}
+	l.in.quiet = 0
 	l.stages(w, b)
 	if b.n > 0 {
 		taken, why := l.out.queue.Transmit(b)

@@ -15,9 +15,10 @@ type xskQueue struct {
 	sock *xsk.Socket
 	info QueueInfo
 
-	kick bool // packets were put into the TX ring since the last kick
-	down bool // the last kick said the link is down
-	gone bool // the last kick said the interface is gone
+	kick  bool // the TX ring has packets that the kernel may not know of
+	fresh bool // some of them are of this round
+	down  bool // the last kick said the link is down
+	gone  bool // the last kick said the interface is gone
 }
 
 // NewXSK returns a Queue over an AF_XDP socket on the engine's memory. name and
@@ -37,27 +38,38 @@ func (q *xskQueue) Receive(b *Batch) int {
 }
 
 // txRetries is how often Transmit makes the kernel take packets when the ring
-// is full. In copy mode one try empties the ring; in zero-copy mode more would
+// is full, and it takes none. In zero-copy mode it is how often at all: more would
 // only wait for the wire.
 const txRetries = 3
+
+// roundKicks is how many kicks a round has at most while packets keep coming:
+// as many as the largest batch needs where a kick moves 32 (before Linux 6.17).
+const roundKicks = MaxBatch / 32
 
 func (q *xskQueue) Transmit(b *Batch) (int, Reason) {
 	if q.gone {
 		return 0, ReasonPortGone
 	}
 	descs := b.Descs()
-	taken := q.sock.Transmit(descs)
-	for try := 0; taken < len(descs) && try < txRetries; try++ {
+	fit := soundFirst(b.mem, descs)
+	taken := q.sock.Transmit(descs[:fit])
+	for try := 0; taken < fit && try < txRetries; try++ {
 		if q.sock.Complete(b.cache); q.wakeup() != nil {
 			break
 		}
 		q.sock.Complete(b.cache)
-		taken += q.sock.Transmit(descs[taken:])
+		n := q.sock.Transmit(descs[taken:fit])
+		taken += n
+		if n > 0 && !q.info.ZeroCopy {
+			try = -1
+		}
 	}
-	q.kick = true
+	q.kick, q.fresh = true, true
 	switch {
 	case taken == len(descs):
 		return taken, 0
+	case taken == fit:
+		return taken, ReasonTooLong
 	case q.gone:
 		return taken, ReasonPortGone
 	case q.down:
@@ -65,6 +77,32 @@ func (q *xskQueue) Transmit(b *Batch) (int, Reason) {
 	}
 	return taken, ReasonTxFull
 }
+
+// soundFirst puts packets that are empty or do not lie in one frame behind the
+// others and returns the number of those: the kernel refuses such a packet, and
+// its frame would never come back.
+func soundFirst(mem *umem.Memory, descs []xsk.Desc) int {
+	mask := uint64(1)<<(mem.FrameShift()&63) - 1
+	beyond := uint64(0)
+	for i := range descs { // all at once, since nearly always all are sound
+		beyond |= end(&descs[i], mask)
+	}
+	if beyond <= mask {
+		return len(descs)
+	}
+	n := 0
+	for i := range descs {
+		if end(&descs[i], mask) <= mask {
+			descs[n], descs[i] = descs[i], descs[n]
+			n++
+		}
+	}
+	return n
+}
+
+// end returns where in its frame the packet's last byte is; an empty packet is
+// taken for one of 4 GiB.
+func end(d *xsk.Desc, mask uint64) uint64 { return d.Addr&mask + uint64(d.Len-1) }
 
 // wakeup kicks the kernel and remembers what it says of the link. A link that
 // is down is not an error of the queue: it may come up again.
@@ -77,26 +115,42 @@ func (q *xskQueue) wakeup() error {
 
 func (q *xskQueue) Service(cache *umem.Cache) error {
 	q.sock.Complete(cache)
-	if q.kick {
-		q.kick = false
-		if err := q.wakeup(); err != nil && q.gone {
+	// Copy mode transmits within the kick, as many as the budget allows and up to
+	// the first that the driver drops. So go on while it gets anywhere, in a round
+	// without packets up to the end: nothing waits in the ring while the worker
+	// sleeps. What the kernel did not take is kicked again in the next round.
+	for kicks, before := 0, q.sock.TxPending(); q.kick && (kicks < roundKicks || !q.fresh); kicks++ {
+		err := q.wakeup()
+		if q.gone {
 			return err // the interface was unregistered, or its driver cannot transmit
 		}
-		// Copy mode transmits within the kick, so that most frames are back now.
-		q.sock.Complete(cache)
-		// What the kernel did not take is kicked again in the next round.
-		q.kick = q.sock.TxPending() > 0
+		q.sock.Complete(cache) // most frames are back now
+		left := q.sock.TxPending()
+		q.kick = left > 0
+		if left == before || err != nil || q.info.ZeroCopy {
+			break
+		}
+		before = left
 	}
+	q.fresh = false
 	q.sock.Fill(cache)
 	q.sock.Wake()
 	return nil
 }
 
-func (q *xskQueue) Poll() (int, bool) { return q.sock.FD(), q.kick && !q.down }
+// Poll is also busy when the kernel has no frame to receive into, since nothing
+// arrives then: frames that are on their way out, or with other workers, come
+// back without an event.
+func (q *xskQueue) Poll() (int, bool) {
+	return q.sock.FD(), q.kick && !q.down || q.sock.FillPending() == 0
+}
 
 // PollError reads the socket's error: the kernel sets ENETDOWN when it
 // unregisters the interface and unbinds the socket (xsk_notifier, net/xdp/xsk.c).
 func (q *xskQueue) PollError() error {
+	if q.sock.FD() < 0 {
+		return nil
+	}
 	errno, err := unix.GetsockoptInt(q.sock.FD(), unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil || errno == 0 {
 		return err

@@ -13,7 +13,8 @@ type Port struct {
 }
 
 // A Queue is one queue of a port. After New its owner is one worker: all methods
-// but Info and Close are called by that worker's goroutine only.
+// but Close are called by that worker's goroutine, or by another while the worker
+// stands between two batches.
 type Queue interface {
 	// Receive appends packets that arrived to b, which holds them from then on,
 	// and returns how many. It does not wait.
@@ -35,8 +36,9 @@ type Queue interface {
 	// that Service has work soon even if nothing arrives.
 	Poll() (fd int, busy bool)
 
-	// PollError is called when that descriptor polled with an error. A non-nil
-	// result means that the port is of no more use.
+	// PollError is called now and then while nothing arrives, since poll tells
+	// nothing of an interface that was removed. A non-nil result means that the
+	// port is of no more use.
 	PollError() error
 
 	// Info says what the queue is and what was granted to it.
@@ -62,7 +64,9 @@ type QueueInfo struct {
 	State      string // up, or what is wrong and why
 }
 
-// QueueCounters are a queue's counters since it was opened.
+// QueueCounters are a queue's counters since it was opened. What it was given to
+// transmit is counted when it is taken; what the kernel refused of it is in
+// Kernel and Socket.
 type QueueCounters struct {
 	RxPackets, RxBytes uint64
 	TxPackets, TxBytes uint64

@@ -49,6 +49,7 @@ type reasonTable struct {
 func newReasonTable() *reasonTable {
 	t := &reasonTable{index: map[ReasonInfo]Reason{}}
 	t.infos = make([]ReasonInfo, firstStageReason)
+	t.infos[0] = ReasonInfo{"unknown", "the stage gave a reason that it did not make in Provision; correct the stage"}
 	t.infos[ReasonPanic] = ReasonInfo{"panic", "the stage panicked and lost its batch; the log has the stack once"}
 	t.infos[ReasonTxFull] = ReasonInfo{"tx_ring_full", "the transmit ring stayed full; the outgoing link or its receiver is slower than what arrives"}
 	t.infos[ReasonLinkDown] = ReasonInfo{"tx_link_down", "the outgoing link is down; bring it up with: ip link set dev IFACE up"}

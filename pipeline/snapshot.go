@@ -1,7 +1,9 @@
 package pipeline
 
 import (
+	"fmt"
 	"maps"
+	"runtime/debug"
 
 	"github.com/xdpipe/xdpipe/xsk"
 )
@@ -53,8 +55,8 @@ type PortStatus struct {
 	State         string            `json:"state"` // up, or what is wrong and why
 	RxPackets     uint64            `json:"rx_packets"`
 	RxBytes       uint64            `json:"rx_bytes"`
-	TxPackets     uint64            `json:"tx_packets"`
-	TxBytes       uint64            `json:"tx_bytes"`
+	TxPackets     uint64            `json:"tx_packets"` // without those of Drops
+	TxBytes       uint64            `json:"tx_bytes"`   // of all that the kernel was given
 	CopiedPackets uint64            `json:"copied_packets"`
 	Drops         map[string]uint64 `json:"drops"`
 	XDPStatistics *xsk.KernelStats  `json:"xdp_statistics,omitempty"`
@@ -84,10 +86,16 @@ type StageStatus struct {
 }
 
 // Snapshot reads everything. It may be called at any time, also before Run and
-// after it, until Close.
+// after it; after Close it returns what there was at Close.
 func (e *Engine) Snapshot() Snapshot {
 	var s Snapshot
-	e.Between(func() { s = e.snapshot() })
+	e.Between(func() {
+		if e.closed {
+			s = e.last
+		} else {
+			s = e.snapshot()
+		}
+	})
 	return s
 }
 
@@ -136,6 +144,10 @@ func (e *Engine) portStatus(w *worker, q *workerQueue) PortStatus {
 	for name, n := range KernelDrops(p) {
 		p.Drops[name] = n
 	}
+	for name, n := range sendDrops(p, c) {
+		p.Drops[name] = n
+		p.TxPackets -= min(n, p.TxPackets)
+	}
 	if c := c.Socket; c != nil {
 		p.Socket = &SocketStatus{c.Kicks, c.Wakes, c.SendAgain, c.SendBusy, c.SendNoBufs, c.SendErrors}
 	}
@@ -151,9 +163,19 @@ func (e *Engine) stageStatus(w *worker, n *node) StageStatus {
 		s.NsPerPacket = float64(n.nanos) / float64(n.timed)
 	}
 	if r, ok := n.stage.(Reporter); ok {
-		s.Values = maps.Clone(r.Report())
+		s.Values = e.report(n.name, r)
 	}
 	return s
+}
+
+// report asks a stage for its counters. One that panics has none.
+func (e *Engine) report(stage string, r Reporter) (values map[string]uint64) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			e.panicked(stage, fmt.Sprint(cause), debug.Stack())
+		}
+	}()
+	return maps.Clone(r.Report())
 }
 
 // Reasons returns what is known of every drop reason, by name.
@@ -168,7 +190,7 @@ func (e *Engine) Reasons() map[string]string {
 }
 
 // KernelDrops returns what the kernel dropped on its way to the socket, before
-// it was received, or refused on its way out, by reason and without zeros.
+// it was received, by reason and without zeros.
 //
 // In copy mode a packet for which the fill ring has no frame is counted twice by
 // the kernel, as rx_fill_ring_empty and as rx_dropped (xsk_rcv, net/xdp/xsk.c):
@@ -188,7 +210,6 @@ func KernelDrops(p PortStatus) map[string]uint64 {
 		"rx_dropped":         k.RxDropped - min(noFrame, k.RxDropped),
 		"rx_ring_full":       k.RxRingFull,
 		"rx_fill_ring_empty": noFrame,
-		"tx_invalid_descs":   k.TxInvalidDescs,
 	} {
 		if n > 0 {
 			drops[name] = n
@@ -197,11 +218,27 @@ func KernelDrops(p PortStatus) map[string]uint64 {
 	return drops
 }
 
-// KernelDropDocs says of the drops that the kernel counts for a socket, under
-// the names of struct xdp_statistics, what causes them and what to do.
+// sendDrops returns what the kernel took from the queue and did not transmit, by
+// reason and without zeros.
+func sendDrops(p PortStatus, c QueueCounters) map[string]uint64 {
+	drops := map[string]uint64{}
+	if c.Kernel != nil && c.Kernel.TxInvalidDescs > 0 {
+		drops["tx_invalid_descs"] = c.Kernel.TxInvalidDescs
+	}
+	// In copy mode a wakeup ends with EBUSY when the driver dropped a packet
+	// (__xsk_generic_xmit, net/xdp/xsk.c); in zero-copy mode it says nothing of packets.
+	if c.Socket != nil && c.Socket.SendBusy > 0 && !p.ZeroCopy {
+		drops["tx_dropped"] = c.Socket.SendBusy
+	}
+	return drops
+}
+
+// KernelDropDocs says of the drops that the kernel counts for a socket, mostly
+// under the names of struct xdp_statistics, what causes them and what to do.
 var KernelDropDocs = map[string]string{
 	"rx_dropped":         "the packet did not fit a frame; raise memory.frame_size or lower the MTU",
 	"rx_ring_full":       "packets arrive faster than the worker takes them; add workers and queues, or raise rings.rx",
 	"rx_fill_ring_empty": "no frame was there to receive into; raise rings.fill and memory.frames",
 	"tx_invalid_descs":   "a stage made a packet empty or longer than its frame",
+	"tx_dropped":         "the driver dropped it: it is longer than the MTU of the outgoing link or its peer, or the peer is down or slower than what arrives",
 }

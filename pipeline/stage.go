@@ -24,7 +24,7 @@ type (
 	Provisioner interface{ Provision(ctx *Context) error }
 
 	// A Closer lets go of what Provision acquired. It is called once for each
-	// instance that was provisioned, after the last Process.
+	// instance, after the last Process; also for one whose Provision failed.
 	Closer interface{ Close() error }
 
 	// A Reporter has counters of its own, by name, for the status. Report is
@@ -54,7 +54,7 @@ type Context struct {
 	Stage string
 	// Worker is the index of the worker the instance belongs to, of Workers.
 	Worker, Workers int
-	// Log is for rare events. Never log per packet.
+	// Log is for rare events. Never log per packet. It is nil in a zero Context.
 	Log *slog.Logger
 
 	reasons *reasonTable
@@ -79,16 +79,20 @@ func (c *Context) Reason(name, doc string) Reason {
 // such as an open file: create makes it for the first that asks. If the value is
 // a Closer it is closed after the last instance.
 func (c *Context) Shared(create func() (any, error)) (any, error) {
-	if c.shared == nil {
-		c.shared = &sharedValues{}
-	}
-	return c.shared.get(c.Stage, create)
+	return c.values().get(c.Stage, create)
 }
 
 // SharedBy is Shared for all stages of the engine that give the same key, which
 // begins with the module's name.
 func (c *Context) SharedBy(key string, create func() (any, error)) (any, error) {
-	return c.shared.get("by "+key, create)
+	return c.values().get("by "+key, create)
+}
+
+func (c *Context) values() *sharedValues {
+	if c.shared == nil {
+		c.shared = &sharedValues{}
+	}
+	return c.shared
 }
 
 // sharedValues are the values that instances share, by stage name or key.

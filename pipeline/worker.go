@@ -47,7 +47,7 @@ type worker struct {
 	spin      time.Duration
 	wake      int // eventfd
 	pollfds   []unix.PollFd
-	sleepless bool // a queue has nothing to poll
+	sleepless bool // a queue that lines read has nothing to poll
 
 	gate gate
 }
@@ -84,8 +84,7 @@ func (w *worker) run() error {
 			n += l.run(w)
 		}
 		for _, q := range w.queues {
-			if err := q.queue.Service(w.cache); err != nil {
-				q.ended = err
+			if err := q.service(w.cache); err != nil {
 				return fmt.Errorf("port %s: %w", q.port, err)
 			}
 		}
@@ -124,7 +123,9 @@ func (w *worker) sleep() error {
 		if busy {
 			limit = busyLimit
 		}
-		if fd >= 0 {
+		q.quiet = quietRounds // there is time to look
+		// What arrives where nobody takes it would end every sleep at once.
+		if fd >= 0 && q.read {
 			fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 		}
 	}
@@ -137,27 +138,27 @@ func (w *worker) sleep() error {
 	if err != nil && err != unix.EINTR {
 		return fmt.Errorf("poll: %w", err)
 	}
-	if n <= 0 {
-		return nil
-	}
-	if fds[0].Revents != 0 {
+	if n > 0 && fds[0].Revents != 0 {
 		var buf [8]byte
 		unix.Read(w.wake, buf[:])
 	}
-	i := 1
-	for _, q := range w.queues {
-		if fd, _ := q.queue.Poll(); fd < 0 {
-			continue
-		}
-		if fds[i].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0 {
-			if err := q.queue.PollError(); err != nil {
-				q.ended = err
-				return fmt.Errorf("port %s: %w", q.port, err)
-			}
-		}
-		i++
-	}
 	return nil
+}
+
+// quietRounds is how many rounds without a packet there are before a queue is
+// asked whether its interface is still there: some milliseconds.
+const quietRounds = 4096
+
+// service does a queue's share of a round that is not packets. An error means
+// that the port is of no more use.
+func (q *workerQueue) service(cache *umem.Cache) error {
+	err := q.queue.Service(cache)
+	if q.quiet++; q.quiet > quietRounds && err == nil {
+		q.quiet = 0
+		err = q.queue.PollError()
+	}
+	q.ended = err
+	return err
 }
 
 // rouse ends a sleep.

@@ -25,7 +25,7 @@
 //
 // With Options.Verify, or XDPIPE_VERIFY=1 in the environment, the ledger
 // checks every transition, keeps the last few per frame for the report and
-// poisons free frames. Without it the checks are one nil comparison per batch.
+// poisons free frames. Without it the checks are one nil comparison per call.
 //
 // # Caveats
 //

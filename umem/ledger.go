@@ -167,8 +167,11 @@ func (l *ledger) put(addr uint64) {
 
 func (l *ledger) ref(addr uint64) {
 	l.step(addr, stepRef, func(f *frameState) string {
-		if f.held == 0 {
+		switch {
+		case f.held == 0:
 			return "referenced by someone who does not hold it"
+		case int(f.held)+int(f.tx) >= maxHolders:
+			return fmt.Sprintf("referenced by more than %d holders", maxHolders)
 		}
 		f.held++
 		return ""
@@ -228,6 +231,8 @@ func (m *Memory) NoteTransmit(addr uint64, n uint32) {
 			return "transmitted twice"
 		case f.held == 0:
 			return "transmitted by someone who does not hold it"
+		case n == 0:
+			return "transmitted with no bytes, which the kernel refuses and never completes"
 		case !m.Contains(addr, n):
 			return fmt.Sprintf("transmitted with %d bytes, across the frame's end", n)
 		}

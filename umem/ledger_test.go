@@ -40,6 +40,12 @@ func TestLedgerNamesEachViolation(t *testing.T) {
 		{"completion never submitted", func(m *Memory, c *Cache, a uint64) { m.NoteComplete(a) }, "not being transmitted", "get"},
 		{"completion twice", func(m *Memory, c *Cache, a uint64) { m.NoteTransmit(a, 60); m.NoteComplete(a); m.NoteComplete(a) }, "not being transmitted", "complete"},
 		{"across the frame's end", func(m *Memory, c *Cache, a uint64) { m.NoteTransmit(a+2000, 60) }, "across the frame's end", "get"},
+		{"empty packet", func(m *Memory, c *Cache, a uint64) { m.NoteTransmit(a, 0) }, "with no bytes", "get"},
+		{"too many holders", func(m *Memory, c *Cache, a uint64) {
+			for range 300 {
+				m.Ref(a)
+			}
+		}, "more than 255 holders", "ref"},
 		{"outside the memory", func(m *Memory, c *Cache, a uint64) { m.NoteTransmit(1<<40, 60) }, "outside the memory", ""},
 		{"received but never filled", func(m *Memory, c *Cache, a uint64) { m.NoteReceive(a, 60) }, "not in a fill ring", "get"},
 		{"filled while shared", func(m *Memory, c *Cache, a uint64) { m.Ref(a); m.NoteFill(a) }, "while others hold it", "ref"},

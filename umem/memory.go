@@ -3,6 +3,7 @@ package umem
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"os"
 	"slices"
@@ -76,9 +77,13 @@ func (o *Options) validate() error {
 		return &OptionError{"frame_size", o.FrameSize,
 			fmt.Sprintf("a power of two from %d to the page size, %d", MinFrameSize, MaxFrameSize)}
 	}
-	// The kernel counts chunks in 32 bits; the mapping length is an int64.
+	// The kernel counts chunks in 32 bits.
 	if o.Frames < 1 || int64(o.Frames) > int64(^uint32(0)) {
 		return &OptionError{"frames", o.Frames, "1 to 4294967295"}
+	}
+	// A slice's length is an int, of 32 bits on some machines.
+	if most := math.MaxInt / o.FrameSize; o.Frames > most {
+		return &OptionError{"frames", o.Frames, fmt.Sprintf("1 to %d of %d bytes on this machine", most, o.FrameSize)}
 	}
 	if o.Headroom < 0 || o.Headroom >= o.FrameSize-KernelHeadroom {
 		return &OptionError{"headroom", o.Headroom,
@@ -126,12 +131,12 @@ func New(opts Options) (*Memory, error) {
 		shift: uint(bits.TrailingZeros(uint(opts.FrameSize))),
 		mask:  uint64(opts.FrameSize) - 1,
 		opts:  opts,
-		refs:  make([]atomic.Int32, opts.Frames),
 	}
 	var err error
 	if m.fd, m.data, m.pages, err = mapPages(size, opts.Pages); err != nil {
 		return nil, err
 	}
+	m.refs = make([]atomic.Int32, opts.Frames)
 	m.pool.init(opts.Frames, m.shift)
 	if opts.Verify || os.Getenv("XDPIPE_VERIFY") == "1" {
 		m.ledger = newLedger(m)

@@ -70,6 +70,16 @@ func TestHugePagesThatAreNotThereAreAnErrorWithTheSysctl(t *testing.T) {
 	}
 }
 
+func TestMoreThanTheMachineHasIsAnErrorAndNotTheEndOfAProcess(t *testing.T) {
+	for _, kind := range []PageKind{PagesAuto, PagesTHP, Pages4K} {
+		_, err := New(Options{Frames: 1 << 28, FrameSize: 4096, Pages: kind}) // 1 TiB
+		var pe *PageError
+		if !errors.As(err, &pe) || !strings.Contains(err.Error(), "use fewer frames") {
+			t.Errorf("%v: %v, want a PageError that says to use fewer frames", kind, err)
+		}
+	}
+}
+
 func TestExactKindsAreGrantedOrRefusedNeverReplaced(t *testing.T) {
 	for _, kind := range []PageKind{Pages4K, PagesTHP, Pages2M} {
 		m, err := New(Options{Frames: 2048, Pages: kind})

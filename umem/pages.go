@@ -134,6 +134,13 @@ func mapKind(size uint64, kind PageKind) (int, []byte, error) {
 		return -1, nil, &PageError{Kind: kind, Length: int64(length), Reason: reason, Remedy: remedy, Err: err}
 	}
 
+	// Every page is made present below: asking for more than there is would not
+	// fail but end whichever process the kernel chooses. Hugetlb pages are set
+	// aside before, and their shortage is an error of mmap.
+	if total := totalMemory(); total > 0 && length > total && kind > Pages2M {
+		return fail(unix.ENOMEM, fmt.Sprintf("the machine has %d MiB in all", total>>20), "use fewer frames")
+	}
+
 	flags := unix.MFD_CLOEXEC
 	switch kind {
 	case Pages1G:
@@ -195,6 +202,15 @@ func mapKind(size uint64, kind PageKind) (int, []byte, error) {
 	}
 	ok = true
 	return fd, data, nil
+}
+
+// totalMemory returns the bytes of memory the machine has, 0 if unknown.
+func totalMemory() uint64 {
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil {
+		return 0
+	}
+	return uint64(info.Totalram) * uint64(info.Unit)
 }
 
 const thpRemedy = "allow it with: echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled"

@@ -1,8 +1,13 @@
 package umem
 
+// maxHolders is how many holders a frame may have at once. Sockets count them in
+// a byte.
+const maxHolders = 255
+
 // Ref adds a holder to the frame that addr lies in, which the caller must
 // hold: one more Put, or one more completion given back, is needed before the
-// frame is free. A frame with several holders is read-only for all of them.
+// frame is free. A frame with several holders is read-only for all of them. Only
+// the ledger sees that there are more than 255.
 //
 // The count is in a side array and never in the frame, which the kernel may be
 // reading.

@@ -32,7 +32,10 @@
 //
 // Detach the XDP program, or take the socket out of its XSKMAP, before Close.
 // Close drains what is being transmitted, with a deadline, and gives every
-// frame the kernel still had back to the pool.
+// frame the kernel still had back to the pool. In zero-copy mode the kernel stops
+// the NIC's queue in the background shortly after (xp_release_deferred,
+// net/xdp/xsk_buff_pool.c), and until then packets may be written into those
+// frames: close all sockets of a Memory together, or take the link down before.
 //
 // An empty fill ring stops reception, and a full completion ring stops
 // transmission: call Fill and Complete in every round.

@@ -66,15 +66,21 @@ func (e *BindError) explain() *BindError {
 			e.Remedy = "use zero-copy never on all ports of this memory"
 		}
 	case unix.EINVAL:
-		if e.Op == "bind" {
+		switch {
+		case e.Op == "bind" && e.Flags&unix.XDP_SHARED_UMEM != 0:
+			// The driver's mode is that of the first socket, which it has.
+			e.Cause = "no such queue, or this memory has a socket on it already"
+			e.Remedy = fmt.Sprintf("open each queue once; list the queues with: ethtool -l %s", e.Interface)
+		case e.Op == "bind":
 			e.Cause = "no such queue, or the driver refuses the mode"
 			e.Remedy = fmt.Sprintf("list the queues with: ethtool -l %s; or use zero-copy never", e.Interface)
-		} else {
+		default:
 			e.Cause = "the kernel refuses the size"
 			e.Remedy = "check frame size, headroom and ring sizes"
 		}
 	case unix.EBADF:
-		e.Cause = "the socket that registered the memory is not bound"
+		e.Cause = "the socket that lends the memory is not bound any more: its interface was removed"
+		e.Remedy = "close that socket first"
 	}
 	return e
 }

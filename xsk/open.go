@@ -59,9 +59,16 @@ func open(mem *umem.Memory, ifindex, queue int, opts Options) (_ *Socket, err er
 		return nil, fail("socket", errno)
 	}
 	k := &linux{fd: fd}
+	var s *Socket
+	cache := mem.NewCache(opts.FillSize)
+	defer cache.Close()
 	defer func() {
-		if err != nil {
-			k.Close()
+		if err == nil {
+			return
+		}
+		k.Close()
+		if s != nil { // only now: until the close the frames are the kernel's
+			s.reclaim(cache)
 		}
 	}()
 
@@ -82,14 +89,7 @@ func open(mem *umem.Memory, ifindex, queue int, opts Options) (_ *Socket, err er
 	}
 	granted.BusyPoll = opts.BusyPoll.Timeout > 0 && setBusyPoll(fd, opts.BusyPoll)
 
-	s := newSocket(mem, k, rings, opts, queue)
-	cache := mem.NewCache(opts.FillSize)
-	defer cache.Close()
-	defer func() {
-		if err != nil {
-			s.reclaim(cache)
-		}
-	}()
+	s = newSocket(mem, k, rings, opts, queue)
 	// Drivers take frames during the bind, so that the ring must be full by
 	// then; a shared bind moves the ring to the new queue and is filled after.
 	if !shared {

@@ -256,6 +256,8 @@ func TestBindErrorsSayCauseAndRemedy(t *testing.T) {
 		}, unix.EOPNOTSUPP, []string{"no zero-copy mode", "prefer or never"}},
 		{"no such queue", func() (*xsk.Socket, error) { return w.open(other, 7, small) },
 			unix.EINVAL, []string{"queue 7", "no such queue", "ethtool -l e0"}},
+		{"a queue that this memory has", func() (*xsk.Socket, error) { return w.open(mem, 0, small) },
+			unix.EINVAL, []string{"e0 queue 0", "this memory has a socket on it already", "open each queue once"}},
 		{"no such interface here", func() (s *xsk.Socket, err error) {
 			err = down.Do(func() error { s, err = xsk.Open(other, 4242, 0, small); return err })
 			return s, err
@@ -410,7 +412,7 @@ func TestTheKernelsStatisticsAreCounted(t *testing.T) {
 
 func TestSocketsOpenAndCloseAThousandTimes(t *testing.T) {
 	l := lab.ForTest(t) // counts descriptors and goroutines
-	const queues = 8 // in turn: the kernel takes a while to let go of one
+	const queues = 8    // in turn: the kernel takes a while to let go of one
 	w := newWire(t, l, "m", queues)
 	mem := newMemory(t, 1024)
 	err := w.port.Namespace.Do(func() error {

@@ -104,14 +104,14 @@ func (s *Socket) Fill(cache *umem.Cache) int {
 }
 
 func (s *Socket) noteFill(addrs []uint64) {
-	inKernel, shift := s.inKernel, s.shift&63
-	for _, addr := range addrs {
-		inKernel[addr>>shift] = 1
-	}
 	if s.mem.Verifying() {
 		for _, addr := range addrs {
 			s.mem.NoteFill(addr)
 		}
+	}
+	inKernel, shift := s.inKernel, s.shift&63
+	for _, addr := range addrs {
+		inKernel[addr>>shift] = 1
 	}
 }
 
@@ -128,6 +128,11 @@ func (s *Socket) Receive(dst []Desc) int {
 	copy(dst[len(a):], b)
 	s.rx.Release(n)
 	dst = dst[:n]
+	if s.mem.Verifying() {
+		for _, d := range dst {
+			s.mem.NoteReceive(d.Addr, d.Len)
+		}
+	}
 	inKernel, shift := s.inKernel, s.shift&63
 	var bytes uint64
 	for i := range dst {
@@ -135,11 +140,6 @@ func (s *Socket) Receive(dst []Desc) int {
 		inKernel[dst[i].Addr>>shift] = 0
 	}
 	s.stats.RxBytes += bytes
-	if s.mem.Verifying() {
-		for _, d := range dst {
-			s.mem.NoteReceive(d.Addr, d.Len)
-		}
-	}
 	s.stats.Received += uint64(n)
 	return n
 }
@@ -201,6 +201,11 @@ func (s *Socket) Complete(cache *umem.Cache) int {
 }
 
 func (s *Socket) noteComplete(addrs []uint64) {
+	if s.mem.Verifying() {
+		for _, addr := range addrs {
+			s.mem.NoteComplete(addr)
+		}
+	}
 	inKernel, shift := s.inKernel, s.shift&63
 	if s.mem.Shared() {
 		for _, addr := range addrs {
@@ -211,11 +216,6 @@ func (s *Socket) noteComplete(addrs []uint64) {
 			inKernel[addr>>shift] = 0
 		}
 	}
-	if s.mem.Verifying() {
-		for _, addr := range addrs {
-			s.mem.NoteComplete(addr)
-		}
-	}
 }
 
 // TxFree returns how many packets Transmit would take now.
@@ -223,6 +223,9 @@ func (s *Socket) TxFree() int { return s.tx.Free(s.tx.Size()) }
 
 // TxPending returns how many packets the kernel has not taken from the TX ring.
 func (s *Socket) TxPending() int { return s.tx.Pending() }
+
+// FillPending returns how many frames of the fill ring the kernel has not taken.
+func (s *Socket) FillPending() int { return s.fill.Pending() }
 
 // InFlight returns how many packets were transmitted and have not completed.
 func (s *Socket) InFlight() int { return int(s.stats.Transmitted - s.stats.Completed) }
@@ -242,7 +245,7 @@ func (s *Socket) Kick() error {
 		s.stats.SendAgain++
 	case unix.EBUSY:
 		s.stats.SendBusy++
-	case unix.ENOBUFS:
+	case unix.ENOBUFS, unix.ENOMEM: // no memory for the kernel's copy of a packet, which stays in the ring
 		s.stats.SendNoBufs++
 	default:
 		s.stats.SendErrors++
@@ -303,8 +306,9 @@ func (s *Socket) Close() error {
 	if s.bound {
 		s.mem.Unbind(s.FD())
 	}
-	// The kernel has let go of every frame when close returns: copy mode keeps
-	// none, and zero-copy drivers stop the queue first.
+	// In copy mode the kernel receives into no frame after close returns, and a
+	// packet that some NICs send straight from its frame was given the deadline.
+	// Zero-copy drivers stop the queue a little later, see the package's caveats.
 	err := s.kernel.Close()
 	s.reclaim(cache)
 	s.kernel = nil

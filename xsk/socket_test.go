@@ -137,7 +137,7 @@ func TestKickAsksOnlyWhenNeededAndTellsErrorsApart(t *testing.T) {
 	for _, tc := range []struct {
 		errno unix.Errno
 		fatal bool
-	}{{unix.EAGAIN, false}, {unix.EBUSY, false}, {unix.ENOBUFS, false}, {unix.EINTR, false}, {unix.ENETDOWN, true}, {unix.ENXIO, true}, {unix.EINVAL, true}} {
+	}{{unix.EAGAIN, false}, {unix.EBUSY, false}, {unix.ENOBUFS, false}, {unix.ENOMEM, false}, {unix.EINTR, false}, {unix.ENETDOWN, true}, {unix.ENXIO, true}, {unix.EINVAL, true}} {
 		k.FailSend(tc.errno)
 		err := s.Kick()
 		if (err != nil) != tc.fatal {
@@ -150,8 +150,8 @@ func TestKickAsksOnlyWhenNeededAndTellsErrorsApart(t *testing.T) {
 			t.Errorf("%v: IsLinkDown is wrong", tc.errno)
 		}
 	}
-	if st := s.Stats(); st.SendAgain != 1 || st.SendBusy != 1 || st.SendNoBufs != 1 || st.SendErrors != 3 {
-		t.Errorf("stats %+v do not count each errno once", st)
+	if st := s.Stats(); st.SendAgain != 1 || st.SendBusy != 1 || st.SendNoBufs != 2 || st.SendErrors != 3 {
+		t.Errorf("stats %+v do not count each errno once, and both that want memory together", st)
 	}
 }
 
@@ -206,4 +206,61 @@ func BenchmarkSocketLoop64(b *testing.B) {
 		s.Fill(cache)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/64, "ns/packet")
+}
+
+// silent is a kernel that does nothing.
+type silent struct{}
+
+func (silent) Send() unix.Errno                         { return 0 }
+func (silent) Recv() unix.Errno                         { return 0 }
+func (silent) Statistics() (s xsk.KernelStats, _ error) { return s, nil }
+func (silent) FD() int                                  { return -1 }
+func (silent) Close() error                             { return nil }
+
+func TestTheLedgerNamesWhatAKernelHandsBackWrongly(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		do   func(r xsk.Rings, s *xsk.Socket, cache *umem.Cache)
+		what string
+	}{
+		{"a completion outside the memory", func(r xsk.Rings, s *xsk.Socket, cache *umem.Cache) {
+			p := xsk.NewProducer(r.Completion)
+			p.Submit(1)
+			r.Completion.Slots[0] = 1 << 40
+			s.Complete(cache)
+		}, "outside the memory"},
+		{"a completion never submitted", func(r xsk.Rings, s *xsk.Socket, cache *umem.Cache) {
+			p := xsk.NewProducer(r.Completion)
+			p.Submit(1)
+			s.Complete(cache)
+		}, "not being transmitted"},
+		{"a packet outside the memory", func(r xsk.Rings, s *xsk.Socket, cache *umem.Cache) {
+			p := xsk.NewProducer(r.Rx)
+			p.Submit(1)
+			r.Rx.Slots[0] = xsk.Desc{Addr: 1 << 40, Len: 60}
+			s.Receive(make([]xsk.Desc, 1))
+		}, "outside the memory"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			mem, err := umem.New(umem.Options{Frames: 16, Pages: umem.Pages4K, Verify: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer mem.Close()
+			r := xsk.Rings{
+				Fill: xsk.NewRingMemory[uint64](4, 0), Completion: xsk.NewRingMemory[uint64](4, 0),
+				Rx: xsk.NewRingMemory[xsk.Desc](4, 0), Tx: xsk.NewRingMemory[xsk.Desc](4, 0),
+			}
+			s, err := xsk.New(mem, r, silent{}, xsk.Options{RxSize: 4, TxSize: 4, FillSize: 4, CompletionSize: 4})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if v, ok := recover().(*umem.Violation); !ok || !strings.Contains(v.Error(), tc.what) {
+					t.Errorf("got %v, want a Violation that says %q", v, tc.what)
+				}
+			}()
+			tc.do(r, s, mem.NewCache(0))
+		})
+	}
 }

@@ -12,8 +12,8 @@ type Stats struct {
 	Kicks      uint64 // system calls that woke the transmit side
 	Wakes      uint64 // system calls that woke the receive side
 	SendAgain  uint64 // of the kicks, those that ended with EAGAIN: budget, send buffer, full completion ring
-	SendBusy   uint64 // of the kicks, those that ended with EBUSY: the driver dropped or is busy
-	SendNoBufs uint64 // of the kicks, those that ended with ENOBUFS
+	SendBusy   uint64 // of the kicks, those that ended with EBUSY: in copy mode the driver dropped one packet, which counts as transmitted here
+	SendNoBufs uint64 // of the kicks, those that ended with ENOBUFS or ENOMEM
 	SendErrors uint64 // of the kicks, those that ended with any other error
 }
 

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +30,9 @@ Until then what the rules redirect passes to the kernel. detach removes it.`,
 			if all == (len(rules) > 0) {
 				return usagef("attach: say which packets to take: either --all, or --rule once or more")
 			}
+			if !slices.Contains([]string{"native", "generic", "auto"}, mode) {
+				return usagef("attach: --mode %q: want native, generic or auto", mode)
+			}
 			policy := bpf.Policy{All: all}
 			for _, text := range rules {
 				r, err := bpf.ParseRule(text)
@@ -51,7 +56,7 @@ Until then what the rules redirect passes to the kernel. detach removes it.`,
 				if a.json {
 					return a.printJSON(map[string]any{"interface": l.Name, "mode": att.Mode(), "program_id": att.ProgramID(), "why_not_native": att.WhyNotNative()})
 				}
-				fmt.Fprintf(a.out, "%s: steering program %d attached in %s mode and pinned; steer: %v\n", l, att.ProgramID(), att.Mode(), policy)
+				fmt.Fprintf(a.out, "%s: steering program %d attached in %s mode and pinned; steer: %s\n", l, att.ProgramID(), att.Mode(), policy.Line())
 				if why := att.WhyNotNative(); why != "" {
 					fmt.Fprintf(a.out, "%s: native mode was refused: %s\n", l, why)
 				}
@@ -64,7 +69,7 @@ Until then what the rules redirect passes to the kernel. detach removes it.`,
 	flags.StringVar(&mode, "mode", "auto", "XDP mode: native, generic, auto")
 	flags.BoolVar(&all, "all", false, "take all packets")
 	flags.StringArrayVar(&rules, "rule", nil, "take packets that match; may be repeated")
-	flags.BoolVar(&replace, "replace", false, "replace another XDP program on the interface")
+	flags.BoolVar(&replace, "replace", false, "replace another XDP program on the interface; it is not put back")
 	flags.BoolVar(&insist, "insist", false, "take the default route's interface though the rules are not selective")
 	return cmd
 }
@@ -79,24 +84,27 @@ its maps, and undoes what instances that died (kill -9) changed and could not
 put back. It leaves running instances and foreign programs alone.`,
 		Args: exactArgs("IFACE"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			restored, err := xdpipe.RestoreStale(a.runDir)
-			if err != nil {
-				return err
-			}
-			var undone []string
+			restored, left := xdpipe.RestoreStale(a.runDir)
+			undone := []string{}
 			for _, r := range restored {
-				undone = append(undone, r.String())
+				if r.Err == nil {
+					undone = append(undone, r.String())
+				}
 			}
-			return a.withLink(netns, args[0], func(l *control.Link) error {
+			gone, err := xdpipe.SweepPins(a.bpffs)
+			undone, left = append(undone, gone...), errors.Join(left, err)
+			if !a.json {
+				for _, u := range undone {
+					fmt.Fprintln(a.out, u)
+				}
+			}
+			err = a.withLink(netns, args[0], func(l *control.Link) error {
 				removed, err := xdpipe.Detach(l, a.bpffs)
 				if err != nil {
 					return err
 				}
 				if a.json {
 					return a.printJSON(map[string]any{"interface": l.Name, "detached": removed, "restored": undone})
-				}
-				for _, u := range undone {
-					fmt.Fprintln(a.out, u)
 				}
 				if removed {
 					fmt.Fprintf(a.out, "%s: steering program removed\n", l)
@@ -105,6 +113,7 @@ put back. It leaves running instances and foreign programs alone.`,
 				}
 				return nil
 			})
+			return errors.Join(left, err)
 		},
 	}
 	cmd.Flags().StringVar(&netns, "netns", "", "network namespace of the interface, by name or path")

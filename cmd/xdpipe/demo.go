@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -30,19 +31,24 @@ nothing behind. The exit status is 0 only if every check passed.`,
 			if f, ok := a.out.(*os.File); ok && !a.json && term.IsTerminal(int(f.Fd())) {
 				o.Progress = view.progress
 			}
-			if !a.json {
-				o.Report = view.report
+			done := []demo.Check{}
+			o.Report = func(c demo.Check) {
+				done = append(done, c)
+				if !a.json {
+					view.report(c)
+				}
 			}
 			r, err := demo.Run(ctx, o)
 			if err != nil {
-				return err
+				r = &demo.Result{Checks: append(done, demo.Check{Name: "demo", Detail: err.Error()})}
 			}
 			if a.json {
-				if err := a.printJSON(r); err != nil {
-					return err
-				}
-			} else {
+				err = errors.Join(err, a.printJSON(r))
+			} else if err == nil {
 				view.end(r)
+			}
+			if err != nil {
+				return err
 			}
 			if !r.OK {
 				return errReported

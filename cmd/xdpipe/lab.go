@@ -1,13 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/xdpipe/xdpipe/lab"
 )
@@ -46,13 +50,11 @@ func (a *app) labUp() *cobra.Command {
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			t.RunDir = a.runDir
-			_, line, err := lab.Up(t)
-			if errors.Is(err, lab.ErrUp) {
-				return fmt.Errorf("%w; take it down with: xdpipe lab down --name %s", err, t.Name)
-			}
+			l, line, err := lab.Up(t)
 			if err != nil {
 				return err
 			}
+			defer l.Close() // it stays up
 			type end struct {
 				Namespace string   `json:"netns"`
 				Interface string   `json:"interface"`
@@ -98,16 +100,13 @@ func (a *app) labExec() *cobra.Command {
 		Use:   "exec NAMESPACE -- COMMAND [ARG…]",
 		Short: "run a command inside client, xdpipe or server",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) < 2 {
+			if len(command(args)) == 0 {
 				return usagef("lab exec: want a namespace (client, xdpipe or server) and a command")
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := lab.Load(a.runDir, name)
-			if errors.Is(err, lab.ErrNotUp) {
-				return fmt.Errorf("%w; make it with: xdpipe lab up --name %s", err, name)
-			}
 			if err != nil {
 				return err
 			}
@@ -116,13 +115,24 @@ func (a *app) labExec() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c := ns.Command(cmd.Context(), args[1], args[2:]...)
+			run := command(args)
+			// Not the context of signals, which would kill it: see passSignals.
+			c := ns.Command(context.WithoutCancel(cmd.Context()), run[0], run[1:]...)
 			c.Sysfs = true
 			c.Stdin, c.Stdout, c.Stderr = os.Stdin, a.out, a.err
-			err = c.Run()
+			stop := make(chan os.Signal, 4)
+			signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+			defer signal.Stop(stop)
+			if err := c.Start(); err != nil {
+				return err
+			}
+			ended := make(chan struct{})
+			go passSignals(stop, ended, c.Process)
+			err = c.Wait()
+			close(ended)
 			var exit *exec.ExitError
 			if errors.As(err, &exit) {
-				return exitStatus(exit.ExitCode())
+				return statusOf(exit)
 			}
 			return err
 		},
@@ -130,6 +140,43 @@ func (a *app) labExec() *cobra.Command {
 	cmd.Flags().SetInterspersed(false)
 	labName(cmd, &name)
 	return cmd
+}
+
+// command is what lab exec is to run: all that follows the namespace, without the
+// -- before it, which flag parsing has not seen, since it ended at the namespace.
+func command(args []string) []string {
+	switch {
+	case len(args) < 2:
+		return nil
+	case args[1] == "--":
+		return args[2:]
+	}
+	return args[1:]
+}
+
+// passSignals leaves it to the command what a signal does. A terminal sends its
+// interrupts to the command as well, which should not get them twice.
+func passSignals(signals <-chan os.Signal, ended <-chan struct{}, to *os.Process) {
+	terminal := term.IsTerminal(int(os.Stdin.Fd()))
+	for {
+		select {
+		case s := <-signals:
+			if s != os.Interrupt || !terminal {
+				_ = to.Signal(s) // it has ended
+			}
+		case <-ended:
+			return
+		}
+	}
+}
+
+// statusOf is the command's exit status as a shell has it: 128 and the signal
+// for one that ended it.
+func statusOf(exit *exec.ExitError) exitStatus {
+	if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return exitStatus(128 + int(ws.Signal()))
+	}
+	return exitStatus(exit.ExitCode())
 }
 
 // An exitStatus is that of a command run for the user, passed on.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/xdpipe/xdpipe"
 	"github.com/xdpipe/xdpipe/control"
@@ -55,6 +56,9 @@ drop). Rules are tried in order; what none matches stays with the kernel.`,
   xdpipe run -i veth-a,veth-b --all 'parse ! count'
   xdpipe run -i eth1 --rule protocol=udp,dst_port=53 'pcap file=dns.pcapng ! drop'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(cmd.Flags(), args); err != nil {
+				return err
+			}
 			cfg, err := f.config(args)
 			if err != nil {
 				return err
@@ -77,11 +81,28 @@ drop). Rules are tried in order; what none matches stays with the kernel.`,
 	flags.IntVar(&f.workers, "workers", 1, "worker threads, each with its own queues")
 	flags.StringVar(&f.pages, "pages", "auto", "pages of the memory: auto, 1g, 2m, thp, 4k")
 	flags.BoolVar(&f.reserve, "reserve-hugepages", false, "reserve missing 2 MiB pages while running")
-	flags.BoolVar(&f.replace, "replace", false, "replace another XDP program on the interface")
+	flags.BoolVar(&f.replace, "replace", false, "replace another XDP program on the interface; it is not put back")
 	flags.BoolVar(&f.insist, "insist", false, "take the default route's interface though the rules are not selective")
 	flags.DurationVar(&f.duration, "duration", 0, "stop by itself after this time")
 	flags.StringVar(&f.readyFile, "ready-file", "", "create this file once traffic flows")
 	return cmd
+}
+
+// check refuses flags that would have no effect beside a configuration file.
+func (f *runFlags) check(flags *pflag.FlagSet, args []string) error {
+	if len(f.interfaces) > 0 || len(args) != 1 {
+		return nil
+	}
+	var err error
+	flags.Visit(func(flag *pflag.Flag) {
+		switch flag.Name {
+		case "netns", "all", "rule", "mode", "zerocopy", "queues", "busy-poll", "replace", "insist":
+			err = usagef("run: --%s is for -i; in a configuration file the port says so (see docs/configuration.md)", flag.Name)
+		case "workers", "pages":
+			err = usagef("run: --%s is for -i; in a configuration file write it under workers or memory", flag.Name)
+		}
+	})
+	return err
 }
 
 // config reads the file, or makes of the flags what a file would say.
@@ -174,10 +195,11 @@ func (f *runFlags) quick(args []string) (*pipeline.Config, error) {
 
 // forward runs the configuration until ctx is done.
 func (a *app) forward(ctx context.Context, cfg *pipeline.Config, f runFlags) (err error) {
-	if f.duration > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, f.duration)
-		defer cancel()
+	if f.readyFile != "" {
+		// One that a killed run left would say ready too early.
+		if err := removeReady(f.readyFile); err != nil {
+			return fmt.Errorf("ready file: %w", err)
+		}
 	}
 	inst, err := xdpipe.Open(cfg, xdpipe.Options{RunDir: a.runDir, BPFFS: a.bpffs})
 	if err != nil {
@@ -196,10 +218,28 @@ func (a *app) forward(ctx context.Context, cfg *pipeline.Config, f runFlags) (er
 		if err := os.WriteFile(f.readyFile, nil, 0o644); err != nil {
 			return fmt.Errorf("ready file: %w", err)
 		}
-		defer os.Remove(f.readyFile)
+		defer func() { err = errors.Join(err, removeReady(f.readyFile)) }()
 	}
 	fmt.Fprintln(a.err, "ready")
+	if f.duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, f.duration)
+		defer cancel()
+	}
 	return inst.Run(ctx)
+}
+
+// removeReady removes the ready file if it is there. A device or pipe that was
+// given for one is not ours to remove.
+func removeReady(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+		return nil
+	}
+	if err == nil {
+		err = os.Remove(path)
+	}
+	return err
 }
 
 // explainHolders adds what to do to an error whose cause is another instance.

@@ -20,7 +20,12 @@ func (a *app) stages() *cobra.Command {
 	return &cobra.Command{
 		Use:   "stages [NAME]",
 		Short: "list the stages, or document one",
-		Args:  cobra.MaximumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("stages: unexpected argument %q; it documents one stage at a time", args[1])
+			}
+			return nil
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			modules := pipeline.Modules()
 			if len(args) == 1 {

@@ -59,9 +59,9 @@ const stages = "[parse, count]"
 // Run builds the topology, runs all checks and takes everything down again. It
 // returns an error only if the demo could not be carried out; a check that
 // failed is in the Result.
-func Run(ctx context.Context, o Options) (_ *Result, err error) {
+func Run(ctx context.Context, o Options) (*Result, error) {
 	if os.Geteuid() != 0 {
-		return nil, errors.New("demo: needs root, or CAP_SYS_ADMIN for network namespaces and CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF for the forwarder: run it with sudo")
+		return nil, errors.New("demo: needs root, or CAP_SYS_ADMIN for network namespaces and CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON for the forwarder: run it with sudo")
 	}
 	d := &demo{opts: o, result: &Result{OK: true}}
 	if d.opts.Scale < 1 {
@@ -70,16 +70,18 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	if d.opts.Log == nil {
 		d.opts.Log = slog.New(slog.DiscardHandler)
 	}
+	var err error
 	if d.lab, err = lab.New(lab.Options{Prefix: prefix, RunDir: o.RunDir}); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if e := d.lab.Close(); err == nil && e != nil {
-			err = fmt.Errorf("demo: clean up: %w", e)
-		}
-	}()
-	if err := d.run(ctx); err != nil {
-		return nil, fmt.Errorf("demo: %w", err)
+	if err = d.run(ctx); err != nil {
+		err = fmt.Errorf("demo: %w", err)
+	}
+	if e := d.lab.Close(); e != nil {
+		err = errors.Join(err, fmt.Errorf("demo: clean up: %w", e))
+	}
+	if err != nil {
+		return nil, err
 	}
 	return d.result, nil
 }
@@ -102,14 +104,16 @@ func (d *demo) run(ctx context.Context) (err error) {
 	// From here on the forwarder is closed in any case, and its end is a check.
 	runCtx, stop := context.WithCancel(ctx)
 	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- d.inst.Run(runCtx) }()
-	runErr := d.checks(ctx, ended)
+	var runErr error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		runErr = d.inst.Run(runCtx)
+	}()
+	d.checks(ctx, ended)
 	d.account()
 	stop()
-	if runErr == nil {
-		runErr = <-ended
-	}
+	<-ended
 	if err := d.inst.Close(); err != nil {
 		d.report("closed", err, "")
 	} else {
@@ -119,7 +123,10 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if runErr != nil && ctx.Err() == nil {
 		d.report("forwarder", runErr, "")
 	}
-	return ctx.Err()
+	if ctx.Err() != nil {
+		return fmt.Errorf("interrupted before all checks were made: %w", ctx.Err())
+	}
+	return nil
 }
 
 func frames(a xdpipe.Account) error {
@@ -199,17 +206,14 @@ const (
 )
 
 // checks runs all traffic, unless the forwarder ends before.
-func (d *demo) checks(ctx context.Context, ended <-chan error) error {
+func (d *demo) checks(ctx context.Context, ended <-chan struct{}) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	died := make(chan error, 1)
 	go func() {
 		select {
-		case err := <-ended:
-			died <- err
+		case <-ended:
 			cancel()
 		case <-ctx.Done():
-			died <- nil
 		}
 	}()
 	client, server := d.peers(d.line)
@@ -222,8 +226,6 @@ func (d *demo) checks(ctx context.Context, ended <-chan error) error {
 	d.check(ctx, "udp", traffic.UDP, client, server, traffic.Options{Count: max(udpCount/d.opts.Scale, 100), Rate: udpRate})
 	d.check(ctx, "vlan", traffic.VLAN, client, server, n)
 	d.large(ctx, client, server, n)
-	cancel()
-	return <-died
 }
 
 // tcp transfers over IPv4 and IPv6 through the forwarder, and over a bridge in

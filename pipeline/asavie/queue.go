@@ -44,7 +44,6 @@ type queue struct {
 	long    []xsk.Desc
 	down    bool  // the last kick said that the link is down
 	gone    error // why the port cannot transmit any more
-	quiet   int   // rounds since a packet arrived
 	closed  bool
 }
 
@@ -127,7 +126,6 @@ func (q *queue) Receive(b *pipeline.Batch) int {
 	}
 	q.fill() // the socket's frames are free as soon as they are copied
 	b.Extend(kept)
-	q.quiet = 0
 	q.c.RxPackets += uint64(kept)
 	q.c.Copied += uint64(kept)
 	return kept
@@ -290,16 +288,8 @@ func (q *queue) Service(*umem.Cache) error {
 		return q.gone
 	}
 	q.fill()
-	if q.quiet++; q.quiet >= quietRounds {
-		q.quiet = 0
-		return q.PollError()
-	}
 	return nil
 }
-
-// quietRounds is how many rounds without a packet there are before the socket is
-// asked for its error, which nothing else tells of: poll does not.
-const quietRounds = 4096
 
 // fill gives the kernel the socket's frames to receive into, up to the limit.
 func (q *queue) fill() {
@@ -309,10 +299,8 @@ func (q *queue) fill() {
 	}
 }
 
-// Poll implements pipeline.Queue. A worker that is about to sleep has the time
-// to look whether the interface is still there; the next Service ends the port.
+// Poll implements pipeline.Queue.
 func (q *queue) Poll() (fd int, busy bool) {
-	q.quiet = quietRounds
 	return q.sock.FD(), !q.down && q.waiting() > 0
 }
 
