@@ -38,6 +38,7 @@ type PortPlan struct {
 	Policy       bpf.Policy
 	Mode         control.Mode
 	Promiscuous  bool
+	Receives     bool // some pipeline takes packets from it
 	Replace      bool
 	Socket       xsk.Options
 
@@ -73,6 +74,7 @@ func NewPlan(cfg *pipeline.Config) (*Plan, error) {
 			errs = append(errs, err)
 			continue
 		}
+		port.Receives = slices.ContainsFunc(cfg.Pipelines, func(pl pipeline.PipelineConfig) bool { return pl.From.Name == pc.Name })
 		p.Ports = append(p.Ports, port)
 	}
 	if len(errs) == 0 {
@@ -322,7 +324,11 @@ func (p *Plan) String() string {
 	for i, port := range s.Ports {
 		fmt.Fprintf(&b, "port %s: interface %s, driver %s, MTU %d, queues %v of %d, mode %s, zero-copy %s\n",
 			port.Name, port.Interface, port.Driver, port.MTU, port.Queues, p.Ports[i].DeviceQueues, port.Mode, port.ZeroCopy)
-		fmt.Fprintf(&b, "  steer: %s\n", port.Steer)
+		if p.Ports[i].Receives {
+			fmt.Fprintf(&b, "  steer: %s\n", port.Steer)
+		} else {
+			fmt.Fprintf(&b, "  no pipeline takes packets from it: what arrives stays with the kernel\n")
+		}
 	}
 	for _, pl := range s.Pipelines {
 		fmt.Fprintf(&b, "pipeline %s: %s\n", pl.Name, strings.Join(slices.Concat([]string{pl.From}, pl.Stages, []string{pl.To}), " → "))

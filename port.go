@@ -31,6 +31,8 @@ type port struct {
 	queues   []pipeline.Queue
 	state    linkState
 
+	registered []int // queues whose sockets the program was told of
+
 	silenceOnce sync.Once
 	silenceErr  error
 }
@@ -71,7 +73,7 @@ func openPort(plan PortPlan, mem *umem.Memory, j *control.Journal, bpffs string)
 		}
 	}
 	for _, q := range plan.Queues {
-		if err := p.openQueue(q, mem); err != nil {
+		if err := p.openQueue(q, mem, j.Dir()); err != nil {
 			return p, err
 		}
 	}
@@ -133,15 +135,16 @@ func (p *port) attach(bpffs string, j *control.Journal) error {
 	return err
 }
 
-// openQueue opens the socket of one queue and gives it to the program.
-func (p *port) openQueue(queue int, mem *umem.Memory) error {
+// openQueue opens the socket of one queue and gives it to the program, unless no
+// pipeline takes packets from the port: what arrives there stays with the kernel.
+func (p *port) openQueue(queue int, mem *umem.Memory, runDir string) error {
 	var sock *xsk.Socket
 	err := p.plan.Link.Namespace.Do(func() (err error) {
 		sock, err = xsk.Open(mem, p.plan.Link.Index, queue, p.plan.Socket)
 		return err
 	})
 	if errors.Is(err, unix.EBUSY) {
-		if holders, _ := control.Holder("", p.plan.Link, queue); len(holders) > 0 {
+		if holders, _ := control.Holder(runDir, p.plan.Link, queue); len(holders) > 0 {
 			err = fmt.Errorf("%w (held by: %v)", err, holders)
 		}
 	}
@@ -149,7 +152,14 @@ func (p *port) openQueue(queue int, mem *umem.Memory) error {
 		return err
 	}
 	p.queues = append(p.queues, pipeline.NewXSK(sock, p.plan.Link.Name, string(p.attached.Mode())))
-	return p.steering.Register(queue, sock.FD())
+	if !p.plan.Receives {
+		return nil
+	}
+	if err := p.steering.Register(queue, sock.FD()); err != nil {
+		return err
+	}
+	p.registered = append(p.registered, queue)
+	return nil
 }
 
 // silence takes the interface's packets away from the sockets, before they are
@@ -158,7 +168,7 @@ func (p *port) silence() error {
 	p.silenceOnce.Do(func() {
 		var errs []error
 		if p.steering != nil {
-			for _, q := range p.plan.Queues[:len(p.queues)] {
+			for _, q := range p.registered {
 				errs = append(errs, p.steering.Unregister(q))
 			}
 			if p.adopted != nil {

@@ -3,7 +3,9 @@ package xdpipe_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +20,7 @@ import (
 	"github.com/xdpipe/xdpipe"
 	"github.com/xdpipe/xdpipe/bpf"
 	"github.com/xdpipe/xdpipe/control"
+	"github.com/xdpipe/xdpipe/internal/traffic"
 	"github.com/xdpipe/xdpipe/lab"
 	"github.com/xdpipe/xdpipe/pipeline"
 )
@@ -240,4 +243,56 @@ func TestAnInstanceThatDoesNotAnswerIsNamed(t *testing.T) {
 	if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "silent") || !strings.Contains(err.Error(), "stopped") {
 		t.Errorf("the error: %v", err)
 	}
+}
+
+func TestAPortThatNoPipelineReadsLeavesItsPacketsToTheKernel(t *testing.T) {
+	l := lab.ForTest(t)
+	line, err := l.Line(lab.Topology{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns := line.Xdpipe.Namespace.Name()
+	cfg, err := pipeline.ParseConfig("test", []byte(fmt.Sprintf(`
+ports:
+  a: {interface: veth-a, netns: %s, steer: all}
+  b: {interface: veth-b, netns: %s, steer: all}
+pipelines:
+  - {from: a, stages: [count], to: b}
+`, ns, ns)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inst, err := xdpipe.Open(cfg, xdpipe.Options{RunDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inst.Close()
+	// The kernel in the middle has an address on the port that is only written to.
+	if err := line.PortB.AddAddress(netip.MustParsePrefix("198.51.100.9/24")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- inst.Run(ctx) }()
+	r, err := traffic.ICMP(ctx, peer(line.Server, line.ServerLink, "198.51.100.2"), peer(line.Xdpipe, line.PortB, "198.51.100.9"), traffic.Options{Count: 50})
+	if err != nil {
+		t.Errorf("the kernel does not answer on the port: %v (%+v)", err, r)
+	}
+	for _, i := range inst.Status().Interfaces {
+		if i.Port == "b" && i.Steering["redirect"].Packets != 0 {
+			t.Errorf("port b took packets that no pipeline reads: %+v", i.Steering)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := inst.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func peer(ns *lab.NS, l *control.Link, addr string) traffic.Peer {
+	return traffic.Peer{NS: ns, Interface: l.Name, MAC: l.MAC, IPv4: netip.MustParseAddr(addr)}
 }

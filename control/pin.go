@@ -47,7 +47,7 @@ func undoPin(u Undo) (string, error) {
 		return data.Path + " was not there", nil
 	case err != nil:
 		return "", fmt.Errorf("look at pin %s: %w", data.Path, err)
-	case fs.Type != unix.BPF_FS_MAGIC:
+	case uint32(fs.Type) != unix.BPF_FS_MAGIC:
 		return data.Path + " is not on a bpf filesystem any more; left alone", nil
 	}
 	if err := os.Remove(data.Path); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -281,14 +281,14 @@ func setScalar(v reflect.Value, s string) error {
 		}
 		return nil
 	case v.CanInt():
-		n, err := strconv.ParseInt(strings.ReplaceAll(s, "_", ""), 0, t.Bits())
+		n, err := strconv.ParseInt(plainDigits(s), 0, t.Bits())
 		if err != nil {
 			return wholeNumber(err, "", t)
 		}
 		v.SetInt(n)
 		return nil
 	case v.CanUint():
-		n, err := strconv.ParseUint(strings.ReplaceAll(s, "_", ""), 0, t.Bits())
+		n, err := strconv.ParseUint(plainDigits(s), 0, t.Bits())
 		if err != nil {
 			return wholeNumber(err, " from 0", t)
 		}
@@ -310,6 +310,16 @@ func wholeNumber(err error, from string, t reflect.Type) error {
 		return fmt.Errorf("a whole number%s of at most %d bits", from, t.Bits())
 	}
 	return fmt.Errorf("a whole number%s", from)
+}
+
+// plainDigits takes the underscores out of a number, and leading zeros, which do
+// not make it octal (0o does, as in YAML 1.2).
+func plainDigits(s string) string {
+	s = strings.ReplaceAll(s, "_", "")
+	for len(s) > 1 && s[0] == '0' && s[1] >= '0' && s[1] <= '9' {
+		s = s[1:]
+	}
+	return s
 }
 
 // typeName names a type as documentation does.

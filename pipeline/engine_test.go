@@ -542,10 +542,10 @@ func TestWorkersOutOfRangeAreRefused(t *testing.T) {
 }
 
 func TestAZeroContextServesAStageWithoutAnEngine(t *testing.T) {
-	var ctx pipeline.Context
+	var one, other pipeline.Context
 	for _, get := range []func(func() (any, error)) (any, error){
-		ctx.Shared,
-		func(f func() (any, error)) (any, error) { return ctx.SharedBy("key", f) },
+		one.Shared,
+		func(f func() (any, error)) (any, error) { return other.SharedBy("key", f) },
 	} {
 		if v, err := get(func() (any, error) { return 1, nil }); v != 1 || err != nil {
 			t.Errorf("got %v, %v", v, err)

@@ -115,14 +115,27 @@ func (q *xskQueue) wakeup() error {
 
 func (q *xskQueue) Service(cache *umem.Cache) error {
 	q.sock.Complete(cache)
-	// Copy mode transmits within the kick, as many as the budget allows and up to
-	// the first that the driver drops. So go on while it gets anywhere, in a round
-	// without packets up to the end: nothing waits in the ring while the worker
-	// sleeps. What the kernel did not take is kicked again in the next round.
-	for kicks, before := 0, q.sock.TxPending(); q.kick && (kicks < roundKicks || !q.fresh); kicks++ {
+	if q.kick {
+		if err := q.flush(cache); err != nil {
+			return err
+		}
+	}
+	q.sock.Fill(cache)
+	q.sock.Wake()
+	return nil
+}
+
+// flush makes the kernel transmit. Copy mode does so within the kick, as many as
+// the budget allows and up to the first that the driver drops: go on while it
+// gets anywhere, in a round without packets up to the end, so that nothing waits
+// in the ring while the worker sleeps. What is left is kicked in the next round.
+// An error means that the interface was unregistered or cannot transmit.
+func (q *xskQueue) flush(cache *umem.Cache) error {
+	before := q.sock.TxPending()
+	for kicks := 0; q.kick && (kicks < roundKicks || !q.fresh); kicks++ {
 		err := q.wakeup()
 		if q.gone {
-			return err // the interface was unregistered, or its driver cannot transmit
+			return err
 		}
 		q.sock.Complete(cache) // most frames are back now
 		left := q.sock.TxPending()
@@ -133,8 +146,6 @@ func (q *xskQueue) Service(cache *umem.Cache) error {
 		before = left
 	}
 	q.fresh = false
-	q.sock.Fill(cache)
-	q.sock.Wake()
 	return nil
 }
 
@@ -142,7 +153,7 @@ func (q *xskQueue) Service(cache *umem.Cache) error {
 // arrives then: frames that are on their way out, or with other workers, come
 // back without an event.
 func (q *xskQueue) Poll() (int, bool) {
-	return q.sock.FD(), q.kick && !q.down || q.sock.FillPending() == 0
+	return q.sock.FD(), q.kick && !q.down || q.sock.Places().Fill == 0
 }
 
 // PollError reads the socket's error: the kernel sets ENETDOWN when it

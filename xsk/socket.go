@@ -224,9 +224,6 @@ func (s *Socket) TxFree() int { return s.tx.Free(s.tx.Size()) }
 // TxPending returns how many packets the kernel has not taken from the TX ring.
 func (s *Socket) TxPending() int { return s.tx.Pending() }
 
-// FillPending returns how many frames of the fill ring the kernel has not taken.
-func (s *Socket) FillPending() int { return s.fill.Pending() }
-
 // InFlight returns how many packets were transmitted and have not completed.
 func (s *Socket) InFlight() int { return int(s.stats.Transmitted - s.stats.Completed) }
 
@@ -262,9 +259,6 @@ func (s *Socket) Wake() {
 		s.kernel.Recv() // nothing is read; its result says nothing that Receive does not
 	}
 }
-
-// RxReady reports whether a packet is waiting.
-func (s *Socket) RxReady() bool { return s.rx.Available(1) > 0 }
 
 // Stats returns the socket's counters.
 func (s *Socket) Stats() Stats { return s.stats }

@@ -27,6 +27,8 @@
 // The library accesses its rings without memory barriers. That is sound on amd64
 // and not on arm64.
 //
+// A packet that the driver drops counts as transmitted: the library does not tell.
+//
 // It opens sockets without the need_wakeup flag: every batch that is transmitted
 // costs a system call.
 //

@@ -2,6 +2,7 @@ package stages
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
@@ -56,7 +57,9 @@ func (s *Pcap) Provision(ctx *pipeline.Context) error {
 	if err != nil {
 		return &pipeline.OptionError{Option: "file", Err: err}
 	}
-	out, err := ctx.SharedBy("pcap "+path, func() (any, error) { return newCaptureFile(s.File, s.Snaplen, ctx.Stage, ctx.Log) })
+	out, err := ctx.SharedBy("pcap "+path, func() (any, error) {
+		return newCaptureFile(s.File, s.Snaplen, ctx.Stage, cmp.Or(ctx.Log, slog.Default()))
+	})
 	if err != nil {
 		return &pipeline.OptionError{Option: "file", Err: err}
 	}
