@@ -144,6 +144,10 @@ func (p *port) openQueue(queue int, mem *umem.Memory, runDir string) error {
 		return err
 	})
 	if errors.Is(err, unix.EBUSY) {
+		// Our own claims are not the answer; they end with this failure anyway.
+		for _, c := range p.claims {
+			err = errors.Join(err, c.Close())
+		}
 		if holders, _ := control.Holder(runDir, p.plan.Link, queue); len(holders) > 0 {
 			err = fmt.Errorf("%w (held by: %v)", err, holders)
 		}
