@@ -323,5 +323,8 @@ func (i *Instance) close() error {
 // Plan returns what the instance was opened with.
 func (i *Instance) Plan() *Plan { return i.plan }
 
+// Verifying reports whether the ledger checks every frame's transitions.
+func (i *Instance) Verifying() bool { return i.mem.Verifying() }
+
 // Account returns the final account, after Close.
 func (i *Instance) Account() Account { return i.account }
