@@ -9,6 +9,8 @@ import (
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/xdpipe/xdpipe/internal/edit"
 )
 
 // Link is a network interface as it was when it was read. Its methods go by
@@ -140,31 +142,11 @@ func notFound(h *netlink.Handle, ns *Namespace, name string) error {
 	for _, l := range all {
 		other := l.Attrs().Name
 		e.Existing = append(e.Existing, other)
-		if distance(name, other) <= 1+len(name)/4 {
+		if edit.Distance(name, other) <= 1+len(name)/4 {
 			e.Near = append(e.Near, other)
 		}
 	}
 	return e
-}
-
-// distance counts the insertions, deletions and substitutions from a to b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }
 
 func orProcess(ns *Namespace) (*Namespace, error) {

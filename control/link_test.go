@@ -93,14 +93,3 @@ func TestLinksAreChangedByIndexAlsoAfterARename(t *testing.T) {
 		t.Errorf("refresh of a deleted link: %v", err)
 	}
 }
-
-func TestDistanceCountsEdits(t *testing.T) {
-	for _, c := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"", "abc", 3}, {"eth0", "eth1", 1}, {"eth0", "et0", 1}, {"kitten", "sitting", 3}} {
-		if got := distance(c.a, c.b); got != c.want {
-			t.Errorf("distance(%q, %q) = %d, want %d", c.a, c.b, got, c.want)
-		}
-	}
-}

@@ -7,6 +7,8 @@ import (
 	"sort"
 	"strings"
 	"sync"
+
+	"github.com/xdpipe/xdpipe/internal/edit"
 )
 
 // A Module is a kind of stage. Register makes it known under its name.
@@ -110,7 +112,7 @@ func nearest(got string, names []string) string {
 	best, bestDistance := "", len(got)/2+1
 	begins := ""
 	for _, name := range slices.Sorted(slices.Values(names)) {
-		if d := distance(got, name); d < bestDistance {
+		if d := edit.Distance(got, name); d < bestDistance {
 			best, bestDistance = name, d
 		}
 		if begins == "" && len(got) > 1 && strings.HasPrefix(name, got) {
@@ -121,24 +123,4 @@ func nearest(got string, names []string) string {
 		return begins
 	}
 	return best
-}
-
-// distance is the number of single-byte edits from a to b (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -19,16 +19,3 @@ func TestNearest(t *testing.T) {
 		t.Errorf("of none %q is named", near)
 	}
 }
-
-func TestDistance(t *testing.T) {
-	for _, tc := range []struct {
-		a, b string
-		want int
-	}{
-		{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"abc", "abc", 0}, {"abc", "abd", 1}, {"abc", "ab", 1}, {"ab", "ba", 2}, {"kitten", "sitting", 3},
-	} {
-		if got := distance(tc.a, tc.b); got != tc.want {
-			t.Errorf("from %q to %q is %d edits, want %d", tc.a, tc.b, got, tc.want)
-		}
-	}
-}
