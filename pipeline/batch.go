@@ -118,7 +118,9 @@ func (b *Batch) release(from int) {
 func (b *Batch) Free() []xsk.Desc { return b.desc[b.n:b.limit] }
 
 // Extend appends the first n descriptors of Free, whose frames the batch then
-// holds.
+// holds. Each must be of at least one byte and lie within one frame, as those from
+// an RX ring do: a packet stays so until it is transmitted, since stages can only
+// change its bytes, and is not checked again. The ledger checks it.
 func (b *Batch) Extend(n int) {
 	fresh := b.meta[b.n : b.n+n]
 	for i := range fresh {
@@ -128,9 +130,10 @@ func (b *Batch) Extend(n int) {
 }
 
 // Alloc appends a packet of n bytes in a new frame and returns its bytes, to be
-// written; nil if the batch is full, no frame is free, or a frame is too small.
+// written; nil if the batch is full, no frame is free, or n is not from 1 to what a
+// frame holds.
 func (b *Batch) Alloc(n int) []byte {
-	if b.n == b.limit || n > b.mem.MaxPacket() {
+	if b.n == b.limit || n < 1 || n > b.mem.MaxPacket() {
 		return nil
 	}
 	addr, ok := b.cache.Get()

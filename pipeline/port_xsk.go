@@ -51,14 +51,13 @@ func (q *xskQueue) Transmit(b *Batch) (int, Reason) {
 		return 0, ReasonPortGone
 	}
 	descs := b.Descs()
-	fit := soundFirst(b.mem, descs)
-	taken := q.sock.Transmit(descs[:fit])
-	for try := 0; taken < fit && try < txRetries; try++ {
+	taken := q.sock.Transmit(descs)
+	for try := 0; taken < len(descs) && try < txRetries; try++ {
 		if q.sock.Complete(b.cache); q.wakeup() != nil {
 			break
 		}
 		q.sock.Complete(b.cache)
-		n := q.sock.Transmit(descs[taken:fit])
+		n := q.sock.Transmit(descs[taken:])
 		taken += n
 		if n > 0 && !q.info.ZeroCopy {
 			try = -1
@@ -68,8 +67,6 @@ func (q *xskQueue) Transmit(b *Batch) (int, Reason) {
 	switch {
 	case taken == len(descs):
 		return taken, 0
-	case taken == fit:
-		return taken, ReasonTooLong
 	case q.gone:
 		return taken, ReasonPortGone
 	case q.down:
@@ -77,32 +74,6 @@ func (q *xskQueue) Transmit(b *Batch) (int, Reason) {
 	}
 	return taken, ReasonTxFull
 }
-
-// soundFirst puts packets that are empty or do not lie in one frame behind the
-// others and returns the number of those: the kernel refuses such a packet, and
-// its frame would never come back.
-func soundFirst(mem *umem.Memory, descs []xsk.Desc) int {
-	mask := uint64(1)<<(mem.FrameShift()&63) - 1
-	beyond := uint64(0)
-	for i := range descs { // all at once, since nearly always all are sound
-		beyond |= end(&descs[i], mask)
-	}
-	if beyond <= mask {
-		return len(descs)
-	}
-	n := 0
-	for i := range descs {
-		if end(&descs[i], mask) <= mask {
-			descs[n], descs[i] = descs[i], descs[n]
-			n++
-		}
-	}
-	return n
-}
-
-// end returns where in its frame the packet's last byte is; an empty packet is
-// taken for one of 4 GiB.
-func end(d *xsk.Desc, mask uint64) uint64 { return d.Addr&mask + uint64(d.Len-1) }
 
 // wakeup kicks the kernel and remembers what it says of the link. A link that
 // is down is not an error of the queue: it may come up again.

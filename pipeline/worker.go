@@ -12,9 +12,17 @@ import (
 	"github.com/xdpipe/xdpipe/umem"
 )
 
-// DefaultSpin is how long an adaptive worker looks for packets before it sleeps.
-// Waking it takes the kernel about a tenth of that.
+// DefaultSpin is how long an adaptive worker looks for packets before it sleeps,
+// while they come in quick succession.
 const DefaultSpin = 50 * time.Microsecond
+
+// sleepCost is about what going to sleep and being woken costs a core. Looking
+// for packets pays where the next one usually comes sooner. gapLimit bounds what
+// a pause adds to the average, so that a dozen packets later it is forgotten.
+const (
+	sleepCost = 5 * time.Microsecond
+	gapLimit  = 4 * sleepCost
+)
 
 // DefaultBatch is the number of packets a worker takes from a queue at once.
 const DefaultBatch = 64
@@ -45,7 +53,8 @@ type worker struct {
 
 	idle      Idle
 	spin      time.Duration
-	wake      int // eventfd
+	gap       time.Duration // average wait for the next packet
+	wake      int           // eventfd
 	pollfds   []unix.PollFd
 	sleepless bool // a queue that lines read has nothing to poll
 
@@ -96,15 +105,21 @@ func (w *worker) run() error {
 				return nil
 			}
 			continue
-		case n > 0 || w.idle == IdleSpin:
-			idleSince = -1
+		case n > 0:
+			if idleSince >= 0 {
+				w.gap += (min(time.Since(epoch)-idleSince, gapLimit) - w.gap) / 8
+				idleSince = -1
+			}
 			continue
-		case w.idle == IdleSleep:
+		case w.idle == IdleSpin:
+			continue
 		case idleSince < 0:
 			idleSince = time.Since(epoch)
 			rounds = 0
-			continue
-		case rounds%16 != 0 || time.Since(epoch)-idleSince < w.spin:
+			if w.idle == IdleAdaptive && w.gap <= sleepCost {
+				continue
+			}
+		case w.idle == IdleAdaptive && w.gap <= sleepCost && (rounds%16 != 0 || time.Since(epoch)-idleSince < w.spin):
 			continue // the clock costs as much as looking
 		}
 		if err := w.sleep(); err != nil {
