@@ -20,67 +20,136 @@ const MaxBatch = 256
 // Process returns.
 type Batch struct {
 	n      int
-	limit  int // packets a Queue may fill it to
-	marked int // packets whose fate is not "next stage"
+	limit  int  // packets a Queue may fill it to
+	marked int  // packets whose fate is not "next stage"
+	multi  bool // there may be packets of several descriptors
+	from   uint8
+	now    int64
 
 	mem   *umem.Memory
 	cache *umem.Cache
+	segs  *segmentTable
 
 	desc [MaxBatch]xsk.Desc
 	meta [MaxBatch]Meta
 	fate [MaxBatch]fate
+	tees []tee
+}
+
+// A tee is a further reference to a packet, for an output of the stage.
+type tee struct {
+	packet int
+	output Output
 }
 
 // A fate is where a packet goes after the stage that has it: 0 is the next
-// stage; with the dropped bit set, the rest is the Reason.
+// stage, a small number an output; with the dropped bit set, the rest is the
+// Reason; with the handed bit set, it is the worker that has it next.
 type fate uint16
 
-const dropped fate = 1 << 15
+const (
+	dropped fate = 1 << 15
+	handed  fate = 1 << 14
+)
+
+// An Output is a way out of a stage: 0 is the next stage, others are those its
+// module names, as Context.Output returns them.
+type Output uint8
+
+// Next is the output that packets take by themselves: to the next stage.
+const Next Output = 0
 
 // NewBatch returns an empty batch for up to limit packets, at most MaxBatch, in
 // the cache's memory. The engine makes its own; this is for tests of stages and
 // queues.
 func NewBatch(cache *umem.Cache, limit int) *Batch {
-	return &Batch{mem: cache.Memory(), cache: cache, limit: min(limit, MaxBatch)}
+	return newBatch(cache, limit, &segmentTable{mem: cache.Memory()})
+}
+
+func newBatch(cache *umem.Cache, limit int, segs *segmentTable) *Batch {
+	return &Batch{
+		mem: cache.Memory(), cache: cache, segs: segs, limit: min(limit, MaxBatch),
+		tees: make([]tee, 0, MaxBatch),
+	}
 }
 
 // Len returns the number of packets.
 func (b *Batch) Len() int { return b.n }
 
-// Data returns the packet's bytes from its first header on. The slice is valid
-// until Process returns, may be written to, and ends with the packet.
+// Now is the time of the engine's clock when the worker began this round, in
+// nanoseconds from an epoch of the process. It costs nothing to ask.
+func (b *Batch) Now() int64 { return b.now }
+
+// Data returns the packet's bytes from its first header on, of a packet of
+// several descriptors those of the first. The slice is valid until Process
+// returns, may be written to if the stage's module Writes, and ends with the packet.
 func (b *Batch) Data(i int) []byte {
 	d := &b.desc[i]
 	return b.mem.Packet(d.Addr, d.Len)
 }
 
-// Size returns the packet's length in bytes.
-func (b *Batch) Size(i int) int { return int(b.desc[i].Len) }
+// Size returns the packet's length in bytes, over all its descriptors.
+func (b *Batch) Size(i int) int {
+	if d := &b.desc[i]; d.Options&contd == 0 {
+		return int(d.Len)
+	}
+	return b.segs.size(b.desc[i])
+}
 
 // Meta returns the packet's metadata, valid until Process returns. A stage that
 // changes headers keeps it true.
 func (b *Batch) Meta(i int) *Meta { return &b.meta[i] }
 
 // Drop drops the packet for the given reason once Process returns. Of several
-// drops of one packet the first counts. Like an index, it panics when there is
-// no such packet.
-func (b *Batch) Drop(i int, why Reason) {
+// verdicts on one packet the first counts. Like an index, it panics when there
+// is no such packet.
+func (b *Batch) Drop(i int, why Reason) { b.mark(i, dropped|fate(why)) }
+
+// To sends the packet out by the output once Process returns, instead of to the
+// next stage. Of several verdicts on one packet the first counts.
+func (b *Batch) To(i int, out Output) { b.mark(i, fate(out)) }
+
+// ToWorker continues the packet with the next stage on another worker, by its
+// index. Only stages of modules that Hand may use it; on the worker's own index
+// it does nothing.
+func (b *Batch) ToWorker(i, worker int) { b.mark(i, handed|fate(worker)) }
+
+func (b *Batch) mark(i int, to fate) {
 	// A mark beyond the end would be taken for that of a later batch's packet.
-	if f := b.fate[:b.n]; f[i] == 0 {
-		f[i] = dropped | fate(why)
+	if f := b.fate[:b.n]; f[i] == 0 && to != 0 {
+		f[i] = to
 		b.marked++
 	}
+}
+
+// Tee sends one more reference to the packet out by the output, as it is when
+// Process returns; the packet itself goes on, or where To or Drop send it.
+// Nothing is copied: whoever of the two writes first gets a copy of its own.
+func (b *Batch) Tee(i int, out Output) {
+	_ = b.fate[:b.n][i]
+	b.segs.ref(b.desc[i])
+	b.tees = append(b.tees, tee{i, out})
 }
 
 // Dropped reports whether the packet was dropped by this stage.
 func (b *Batch) Dropped(i int) bool { return b.fate[i]&dropped != 0 }
 
+// Verdict says what the stage did with the packet so far: where it goes, or that
+// it is dropped and why. It is for tests of stages.
+func (b *Batch) Verdict(i int) (to Output, isDropped bool, why Reason) {
+	switch f := b.fate[i]; {
+	case f&dropped != 0:
+		return 0, true, Reason(f &^ dropped)
+	case f&handed != 0:
+		return 0, false, 0
+	default:
+		return Output(f), false, 0
+	}
+}
+
 // sweep takes the packets that were dropped out of the batch, gives their
 // frames back, and counts each under its reason. The others keep their order.
 func (b *Batch) sweep(drops []uint64) {
-	if b.marked == 0 {
-		return
-	}
 	kept := 0
 	for i := range b.n {
 		f := b.fate[i]
@@ -97,41 +166,65 @@ func (b *Batch) sweep(drops []uint64) {
 			why = 0 // not the engine's, or made after Provision
 		}
 		drops[why]++
-		b.cache.Put(b.desc[i].Addr)
+		b.put(&b.desc[i])
 	}
 	b.n, b.marked = kept, 0
 }
 
-// release gives the frames of all packets from the from-th on back.
+// release gives the frames of all packets from the from-th on back, and those of
+// tees that were not delivered.
 func (b *Batch) release(from int) {
 	for i := from; i < b.n; i++ {
-		b.cache.Put(b.desc[i].Addr)
+		b.put(&b.desc[i])
 		b.fate[i] = 0
 	}
+	for _, t := range b.tees {
+		b.put(&b.desc[t.packet])
+	}
+	b.tees = b.tees[:0]
 	b.n, b.marked = min(b.n, from), 0
 }
 
-// The following are for Queues, which fill batches and empty them.
+// put gives back one reference to all frames of a packet.
+func (b *Batch) put(d *xsk.Desc) {
+	if d.Options&contd == 0 {
+		b.cache.Put(d.Addr)
+		return
+	}
+	b.segs.put(*d, b.cache)
+}
+
+// add appends a packet whose frame the batch then holds. There must be room.
+func (b *Batch) add(d xsk.Desc, m *Meta) {
+	b.desc[b.n], b.meta[b.n] = d, *m
+	b.multi = b.multi || d.Options&contd != 0
+	b.n++
+}
+
+// The following are for Queues, which fill batches and empty them, and for
+// sources.
 
 // Free returns the descriptors after the last packet, as many as the batch has
-// room for, to be filled with packets of its memory and appended with Extend.
+// room for, to be filled with packets of its memory and appended with Append.
 func (b *Batch) Free() []xsk.Desc { return b.desc[b.n:b.limit] }
 
-// Extend appends the first n descriptors of Free, whose frames the batch then
+// Append appends the first n descriptors of Free, whose frames the batch then
 // holds. Each must be of at least one byte and lie within one frame, as those from
 // an RX ring do: a packet stays so until it is transmitted, since stages can only
-// change its bytes, and is not checked again. The ledger checks it.
-func (b *Batch) Extend(n int) {
+// move its ends within the frame, and is not checked again. The ledger checks it.
+func (b *Batch) Append(n int) {
 	fresh := b.meta[b.n : b.n+n]
 	for i := range fresh {
-		fresh[i].Flags = 0
+		m := &fresh[i]
+		m.Flags, m.From, m.trace = 0, b.from, 0
+		m.Arrival = b.now
 	}
 	b.n += n
 }
 
 // Alloc appends a packet of n bytes in a new frame and returns its bytes, to be
 // written; nil if the batch is full, no frame is free, or n is not from 1 to what a
-// frame holds.
+// frame holds. In a stage it makes a packet that goes to the next one.
 func (b *Batch) Alloc(n int) []byte {
 	if b.n == b.limit || n < 1 || n > b.mem.MaxPacket() {
 		return nil
@@ -141,9 +234,12 @@ func (b *Batch) Alloc(n int) []byte {
 		return nil
 	}
 	b.desc[b.n] = xsk.Desc{Addr: b.mem.DataStart(addr), Len: uint32(n)}
-	b.Extend(1)
+	b.Append(1)
 	return b.Data(b.n - 1)
 }
+
+// Room returns how many packets Alloc can append, frames permitting.
+func (b *Batch) Room() int { return b.limit - b.n }
 
 // Cache returns the cache that the batch's frames come from and go back to, for
 // Queues that copy packets and keep none of their frames.

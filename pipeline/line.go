@@ -29,6 +29,10 @@ const timeEvery = 16
 // epoch makes time.Since read the monotonic clock only.
 var epoch = time.Now()
 
+// clock is the engine's clock unless Options give another: nanoseconds of the
+// monotonic clock.
+func clock() int64 { return int64(time.Since(epoch)) }
+
 // process runs the stage on the batch and takes out what it dropped.
 func (n *node) process(b *Batch) {
 	n.calls++

@@ -3,7 +3,7 @@ package pipeline
 import "encoding/binary"
 
 // MetaFlags say which fields of a Meta are known and what the packet is.
-type MetaFlags uint16
+type MetaFlags uint32
 
 // The flags of a Meta.
 const (
@@ -25,6 +25,28 @@ const (
 	// MetaMalformed: a header contradicts itself or ends beyond the packet;
 	// what was read before it stands.
 	MetaMalformed
+	// MetaMulti: the packet has several descriptors; see Batch.Segments. Only the
+	// first is parsed, so that lengths beyond it are not MetaMalformed.
+	MetaMulti
+	// MetaHash: the flow hash was computed; see Batch.FlowHash.
+	MetaHash
+)
+
+// MetaHeaders are the flags that say what headers the packet has.
+const MetaHeaders = MetaMulti - 1
+
+// A Checksum says what is known of a packet's checksums: those of its IPv4
+// header and of its TCP, UDP, ICMP or ICMPv6.
+type Checksum uint8
+
+// The states of checksums.
+const (
+	ChecksumUnknown Checksum = iota // nobody looked, or there is none to look at
+	ChecksumGood                    // checked, or just computed
+	ChecksumBad                     // checked, and wrong
+	// ChecksumPartial: it covers the pseudo header alone and is to be completed by
+	// whoever transmits. No port reports it today; see Batch.CompleteChecksum.
+	ChecksumPartial
 )
 
 // EtherTypes and protocol numbers that Parse tells apart (IEEE 802 and IANA).
@@ -42,17 +64,29 @@ const (
 )
 
 // Meta is what is known of a packet besides its bytes. Offsets are in bytes from
-// the packet's first, which is the first of the Ethernet header.
+// the packet's first, which is the first of the Ethernet header. Flags, Arrival
+// and From are always valid, the others once the packet was parsed. A stage that
+// changes headers corrects what it changes, or calls Parse again; Push, Pull,
+// Extend and Trim shift the offsets by themselves.
 type Meta struct {
+	Arrival   int64 // when the packet was taken from its port, on the clock of Batch.Now
 	Flags     MetaFlags
+	hash      uint32    // with MetaHash
 	EtherType uint16    // after all VLAN tags
 	L3, L4    uint16    // offsets of the network and transport headers; L4 only with MetaL4
+	End       uint16    // offset where the IP packet ends; Ethernet padding may follow
 	VLAN      [2]uint16 // tag control information, outermost first
-	VLANs     uint8     // number of VLAN tags, 0 to 2
-	Protocol  uint8     // IP protocol of the transport header, after IPv6 extension headers
 	SrcPort   uint16
 	DstPort   uint16
+	trace     uint16   // what follows it, counted from 1
+	VLANs     uint8    // number of VLAN tags, 0 to 2
+	Protocol  uint8    // IP protocol of the transport header, after IPv6 extension headers
+	Checksum  Checksum // of the IPv4 and transport headers
+	From      uint8    // the port it came by, its index among the engine's; FromNone if a stage made it
 }
+
+// FromNone is the From of packets that came by no port.
+const FromNone = 0xff
 
 // maxExtensionHeaders is how many IPv6 extension headers Parse walks; more is
 // MetaMalformed. Hosts send one or two.
@@ -76,38 +110,53 @@ func (b *Batch) Parse() {
 				// Version 4 with a header of 20 bytes; not a fragment; long enough.
 				if start>>40&0xff == 0x45 && middle&0x3fff_0000 == 0 && total <= len(p)-14 &&
 					(protocol == ProtocolUDP && total >= 28 || protocol == ProtocolTCP && total >= 40) {
-					m.common(MetaIPv4, EtherTypeIPv4, 34, protocol, binary.BigEndian.Uint32(h[34:38]))
+					m.common(MetaIPv4, EtherTypeIPv4, 34, protocol, binary.BigEndian.Uint32(h[34:38]), uint16(total+14))
 					continue
 				}
 			case EtherTypeIPv6:
 				payload, protocol := int(start&0xffff), uint8(middle>>24)
 				if len(p) >= 14+40+8 && start>>44&0xf == 6 && payload <= len(p)-54 &&
 					(protocol == ProtocolUDP && payload >= 8 || protocol == ProtocolTCP && payload >= 20) {
-					m.common(MetaIPv6, EtherTypeIPv6, 54, protocol, binary.BigEndian.Uint32(p[54:58]))
+					m.common(MetaIPv6, EtherTypeIPv6, 54, protocol, binary.BigEndian.Uint32(p[54:58]), uint16(payload+54))
 					continue
 				}
 			}
 		}
 		m.Parse(p)
 	}
+	if b.multi {
+		b.markMulti()
+	}
+}
+
+// markMulti sets the flag that the fast path took from packets whose first
+// descriptor looked whole.
+func (b *Batch) markMulti() {
+	for i := range b.n {
+		if b.desc[i].Options&contd != 0 {
+			b.meta[i].Flags |= MetaMulti
+		}
+	}
 }
 
 // common sets what the common packets share, field by field: a
 // struct literal is built on the stack and copied in wider pieces than it was
 // written in, which stalls the CPU for longer than all the rest takes.
-func (m *Meta) common(ip MetaFlags, etherType, l4 uint16, protocol uint8, ports uint32) {
+func (m *Meta) common(ip MetaFlags, etherType, l4 uint16, protocol uint8, ports uint32, end uint16) {
 	m.Flags = MetaParsed | MetaL4 | MetaPorts | ip
 	m.EtherType = etherType
-	m.L3, m.L4 = 14, l4
+	m.L3, m.L4, m.End = 14, l4, end
 	m.VLAN[0], m.VLAN[1], m.VLANs = 0, 0, 0
-	m.Protocol = protocol
+	m.Protocol, m.Checksum = protocol, ChecksumUnknown
 	m.SrcPort, m.DstPort = uint16(ports>>16), uint16(ports)
 }
 
 // Parse reads the headers of the packet into m, header by header. It never reads
-// beyond data and accepts anything: what cannot be right sets MetaMalformed.
+// beyond data and accepts anything: what cannot be right sets MetaMalformed. What
+// m knows of the packet's way here it keeps.
 func (m *Meta) Parse(data []byte) {
-	*m = Meta{Flags: MetaParsed}
+	multi := m.Flags & MetaMulti
+	*m = Meta{Flags: MetaParsed | multi, Arrival: m.Arrival, From: m.From, trace: m.trace, End: uint16(min(len(data), 0xffff))}
 	if len(data) < 14 {
 		m.Flags |= MetaMalformed
 		return
@@ -150,10 +199,14 @@ func (m *Meta) parseIPv4(data []byte, at int) {
 	header := int(ip[0]&15) * 4
 	total := int(binary.BigEndian.Uint16(ip[2:]))
 	// Ethernet pads short packets, so that data may be longer than total.
+	if m.Flags&MetaMulti != 0 {
+		total = min(total, len(ip)) // the rest is in other frames
+	}
 	if header < 20 || total < header || total > len(ip) {
 		m.Flags |= MetaMalformed
 		return
 	}
+	m.End = uint16(at + total)
 	m.Protocol = ip[9]
 	if frag := binary.BigEndian.Uint16(ip[6:]); frag&0x3fff != 0 { // more fragments, or an offset
 		m.Flags |= MetaFragment
@@ -172,10 +225,14 @@ func (m *Meta) parseIPv6(data []byte, at int) {
 	}
 	m.Flags |= MetaIPv6
 	end := 40 + int(binary.BigEndian.Uint16(ip[4:]))
+	if m.Flags&MetaMulti != 0 {
+		end = min(end, len(ip))
+	}
 	if end > len(ip) {
 		m.Flags |= MetaMalformed
 		return
 	}
+	m.End = uint16(at + end)
 	ip = ip[:end]
 	next, off := ip[6], 40
 	for range maxExtensionHeaders {

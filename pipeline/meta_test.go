@@ -222,6 +222,13 @@ func newParser(t testing.TB) *parser {
 	return p
 }
 
+// stale is the metadata of another packet, with all flags but that of several
+// descriptors.
+var stale = Meta{
+	Arrival: 1, Flags: ^MetaFlags(0) &^ MetaMulti, hash: 2, EtherType: 3, L3: 4, L4: 5, End: 6, VLAN: [2]uint16{7, 8},
+	SrcPort: 9, DstPort: 10, trace: 11, VLANs: 12, Protocol: 13, Checksum: ChecksumBad, From: 14,
+}
+
 // alsoInABatch fails if the packet is another in a batch, or if that depends on
 // the bytes behind it.
 func (p *parser) alsoInABatch(t *testing.T, data []byte, want Meta) {
@@ -237,9 +244,10 @@ func (p *parser) alsoInABatch(t *testing.T, data []byte, want Meta) {
 			room[i] = behind
 		}
 		d.Len = uint32(len(data))
-		*p.batch.Meta(0) = Meta{^MetaFlags(0), 9, 8, 7, [2]uint16{6, 5}, 4, 3, 2, 1}
+		*p.batch.Meta(0) = stale
 		p.batch.Parse()
-		if m := *p.batch.Meta(0); m != want {
+		m := *p.batch.Meta(0)
+		if m.hash = want.hash; m != want { // of no meaning without its flag
 			t.Fatalf("%x is\n%+v by itself, in a batch\n%+v", data, want, m)
 		}
 	}
@@ -249,8 +257,11 @@ func (p *parser) alsoInABatch(t *testing.T, data []byte, want Meta) {
 // true of every packet.
 func (p *parser) parsed(t *testing.T, data []byte) Meta {
 	t.Helper()
-	m := Meta{^MetaFlags(0), 1, 2, 3, [2]uint16{4, 5}, 6, 7, 8, 9}
+	m := stale
 	m.Parse(data)
+	if m.Arrival != stale.Arrival || m.From != stale.From || m.trace != stale.trace {
+		t.Fatalf("%x: parsing forgets where the packet is from: %+v", data, m)
+	}
 	p.alsoInABatch(t, data, m)
 	n := len(data)
 	is := func(f MetaFlags) bool { return m.Flags&f != 0 }
@@ -268,6 +279,8 @@ func (p *parser) parsed(t *testing.T, data []byte) Meta {
 		{!is(MetaL4) || is(MetaIPv4|MetaIPv6) && m.L4 >= m.L3+20 && int(m.L4) <= n, "has a transport header outside of it"},
 		{!is(MetaL4) || !is(MetaMalformed), "has a transport header though it is malformed"},
 		{!is(MetaPorts) || is(MetaL4) && int(m.L4)+4 <= n, "has ports outside of it"},
+		{int(m.End) <= n && m.End >= m.L3, "ends outside of it"},
+		{!is(MetaL4) || m.L4 <= m.End, "ends before its transport header"},
 	} {
 		if !rule.ok {
 			t.Fatalf("%x %s: %+v", data, rule.what, m)
@@ -276,6 +289,7 @@ func (p *parser) parsed(t *testing.T, data []byte) Meta {
 	if is(MetaPorts) && (m.SrcPort != binary.BigEndian.Uint16(data[m.L4:]) || m.DstPort != binary.BigEndian.Uint16(data[m.L4+2:])) {
 		t.Fatalf("%x has other ports than %+v", data, m)
 	}
+	m.Arrival, m.From, m.trace, m.End = 0, 0, 0, 0 // checked above
 	return m
 }
 

@@ -19,7 +19,27 @@ type Module struct {
 	// effect. The exported fields tagged `stage:"name"` of the struct it points
 	// to are the stage's options, of the types listed at Option.
 	New func() Stage
+	// Outputs are the ways out of the stage beside the next stage.
+	Outputs []OutputInfo
+	// Writes says that Process changes bytes of packets. Packets that others hold
+	// too, after a tee, are then copied for it first.
+	Writes bool
+	// Hands says that Process may send packets to other workers with
+	// Batch.ToWorker.
+	Hands bool
 }
+
+// An OutputInfo describes an output of a module.
+type OutputInfo struct {
+	Name string `json:"name"` // as configurations write it: lower case
+	Doc  string `json:"doc"`  // which packets leave by it, and what becomes of them if it may be left unconnected
+	// Optional outputs may be left unconnected: the stage asks with Context.Output.
+	Optional bool `json:"optional,omitempty"`
+}
+
+// APIVersion is the version of the stage API: of what a stage may call, and is
+// called with. A module's number changes with it if stages have to be rewritten.
+const APIVersion = 1
 
 // An Option describes an option of a module, from the tags of its field:
 // `stage:"name"`, `unit:"bytes"`, `doc:"…"`, `required:"true"`. Its type is a
@@ -43,10 +63,13 @@ var registry = struct {
 // the name is taken or not a name, or if New does not return a pointer to a
 // struct: each is a mistake in the program.
 func Register(m Module) {
-	if m.Name == "" || strings.ContainsFunc(m.Name, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '-')
-	}) {
-		panic(fmt.Sprintf("pipeline: module name %q: want lower-case letters, digits, _ and -", m.Name))
+	if !isName(m.Name) || slices.Contains(stageKeys, m.Name) {
+		panic(fmt.Sprintf("pipeline: module name %q: want lower-case letters, digits, _ and -, and none of %s", m.Name, strings.Join(stageKeys, ", ")))
+	}
+	for i, o := range m.Outputs {
+		if !isName(o.Name) || slices.ContainsFunc(m.Outputs[:i], func(p OutputInfo) bool { return p.Name == o.Name }) {
+			panic(fmt.Sprintf("pipeline: module %q: output %q: want different names of lower-case letters, digits, _ and -", m.Name, o.Name))
+		}
 	}
 	if m.New == nil {
 		panic(fmt.Sprintf("pipeline: module %q has no New", m.Name))
@@ -60,6 +83,12 @@ func Register(m Module) {
 		panic(fmt.Sprintf("pipeline: module %q registered twice", m.Name))
 	}
 	registry.modules[m.Name] = m
+}
+
+func isName(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '-')
+	})
 }
 
 // Lookup returns the module of that name.

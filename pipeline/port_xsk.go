@@ -33,7 +33,7 @@ func NewXSK(sock *xsk.Socket, name, mode string) Queue {
 
 func (q *xskQueue) Receive(b *Batch) int {
 	n := q.sock.Receive(b.Free())
-	b.Extend(n)
+	b.Append(n)
 	return n
 }
 

@@ -120,3 +120,7 @@ func splitQuick(d *decoder, text string) []quickWord {
 	flush()
 	return words
 }
+
+// stageKeys are the keys that may stand beside a stage's name in YAML, and so are
+// no names of modules.
+var stageKeys = []string{"as", "outputs"}

@@ -22,8 +22,24 @@ const (
 	ReasonPortGone
 	// ReasonTooLong: the packet does not fit the port to transmit on.
 	ReasonTooLong
-	// ReasonNoFrame: no free frame to copy the packet into (copying ports only).
+	// ReasonNoFrame: no free frame to copy the packet into: by a copying port, or
+	// for a stage that writes to a packet with other holders.
 	ReasonNoFrame
+	// ReasonNoHeadroom and ReasonNoTailroom: the frame has no room for what a
+	// stage adds before or after the packet.
+	ReasonNoHeadroom
+	ReasonNoTailroom
+	// ReasonTooShort: a stage takes more off the packet than it has.
+	ReasonTooShort
+	// ReasonNoOutput: the stage sent it to an output that leads nowhere.
+	ReasonNoOutput
+	// ReasonHandoffFull: the worker it was for does not keep up.
+	ReasonHandoffFull
+	// ReasonMulti: it has several descriptors, and the port to transmit on takes
+	// packets of one.
+	ReasonMulti
+	// ReasonDisabled: the pipeline's stages panicked too often and it drops.
+	ReasonDisabled
 
 	firstStageReason
 )
@@ -56,6 +72,13 @@ func newReasonTable() *reasonTable {
 	t.infos[ReasonPortGone] = ReasonInfo{"tx_port_gone", "the outgoing interface was removed or cannot transmit in this mode"}
 	t.infos[ReasonTooLong] = ReasonInfo{"tx_too_long", "the packet does not fit the outgoing port's frames; raise its frame size"}
 	t.infos[ReasonNoFrame] = ReasonInfo{"no_free_frame", "no free frame to copy the packet into; raise memory.frames"}
+	t.infos[ReasonNoHeadroom] = ReasonInfo{"no_headroom", "no room before the packet for the header to be pushed; raise memory.headroom"}
+	t.infos[ReasonNoTailroom] = ReasonInfo{"no_tailroom", "no room behind the packet for what is to be appended; raise memory.frame_size, or lower the MTU"}
+	t.infos[ReasonTooShort] = ReasonInfo{"too_short", "the packet ends within what the stage works on"}
+	t.infos[ReasonNoOutput] = ReasonInfo{"no_output", "the stage sent it to an output that it has not or that is not connected; correct the stage"}
+	t.infos[ReasonHandoffFull] = ReasonInfo{"handoff_full", "the worker it was handed to does not keep up; add workers, or spread the flows better"}
+	t.infos[ReasonMulti] = ReasonInfo{"multi_buffer", "the packet has several frames and the outgoing port takes packets of one; lower the MTU of the incoming port"}
+	t.infos[ReasonDisabled] = ReasonInfo{"pipeline_disabled", "a stage of the pipeline panicked too often; the log has its stack, and reload starts the pipeline again"}
 	return t
 }
 

@@ -30,7 +30,35 @@ type (
 	// A Reporter has counters of its own, by name, for the status. Report is
 	// called between two batches.
 	Reporter interface{ Report() map[string]uint64 }
+
+	// An Heir takes over what the instance has learnt whose place it takes on a
+	// reload: the one of the same worker, pipeline and type, by its label if it has
+	// one and else by its rank among those of its type. Inherit is called between two
+	// batches, which wait for it, after Provision and before the first Process. The
+	// old instance is closed later: what both would close, Inherit takes away from it.
+	Heir interface{ Inherit(old Stage) }
 )
+
+// A Source is a stage that makes packets. It is the first stage of a pipeline
+// without a port to come from, runs on one worker, and its Process is called with an
+// empty batch, which it fills with Batch.Alloc.
+type Source interface {
+	Stage
+	// Due returns the time at which Process next has packets to make, on the clock
+	// of Batch.Now; one that has passed means at once, and Never what it says.
+	Due() int64
+}
+
+// Never is the Due of a source that has made all its packets.
+const Never = int64(1<<63 - 1)
+
+// A Sink is a stage in which packets end. It is the last of a pipeline without a
+// port to go to; the engine takes back the packets that its Process does not drop.
+type Sink interface {
+	Stage
+	// Sink does nothing; it says that packets are meant to end here.
+	Sink()
+}
 
 // An OptionError is returned by Validate or Provision to blame one option; the
 // engine adds its position in the configuration.
@@ -47,6 +75,15 @@ func BadOption(option, format string, args ...any) error {
 func (e *OptionError) Error() string { return fmt.Sprintf("option %s: %v", e.Option, e.Err) }
 func (e *OptionError) Unwrap() error { return e.Err }
 
+// ReasonName returns the name of a reason that the context made, or of the
+// engine's, for tests of stages without an engine.
+func (c *Context) ReasonName(r Reason) string {
+	if c.reasons == nil {
+		c.reasons = newReasonTable()
+	}
+	return c.reasons.info(r).Name
+}
+
 // A Context is what a stage instance is provisioned with. The zero value serves
 // tests that provision a stage without an engine.
 type Context struct {
@@ -54,9 +91,14 @@ type Context struct {
 	Stage string
 	// Worker is the index of the worker the instance belongs to, of Workers.
 	Worker, Workers int
+	// From and To are the names of the pipeline's ports; "" for a source's or a
+	// sink's.
+	From, To string
 	// Log is for rare events. Never log per packet. It is nil in a zero Context.
 	Log *slog.Logger
 
+	outputs map[string]Output // those that are connected
+	now     func() int64
 	reasons *reasonTable
 	shared  *sharedValues
 	err     error
@@ -73,6 +115,37 @@ func (c *Context) Reason(name, doc string) Reason {
 		c.err = err
 	}
 	return r
+}
+
+// Output returns the stage's output of that name, one of its module's Outputs, for
+// Batch.To and Batch.Tee, and whether the configuration connects it. What is sent
+// to one that is not connected is dropped.
+func (c *Context) Output(name string) (out Output, connected bool) {
+	out, connected = c.outputs[name]
+	if !connected {
+		out = noOutput
+	}
+	return out, connected
+}
+
+// noOutput is an output that leads nowhere.
+const noOutput Output = 0xff
+
+// Connect connects outputs for tests that provision a stage without an engine: the
+// first is the Output 1, and so on.
+func (c *Context) Connect(outputs ...string) {
+	c.outputs = map[string]Output{}
+	for i, name := range outputs {
+		c.outputs[name] = Output(i + 1)
+	}
+}
+
+// Now reads the engine's clock, which Batch.Now has for each round.
+func (c *Context) Now() int64 {
+	if c.now == nil {
+		return clock()
+	}
+	return c.now()
 }
 
 // Shared returns the value that all workers' instances of this stage share,

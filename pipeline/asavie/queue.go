@@ -125,7 +125,7 @@ func (q *queue) Receive(b *pipeline.Batch) int {
 		cache.Put(d.Addr)
 	}
 	q.fill() // the socket's frames are free as soon as they are copied
-	b.Extend(kept)
+	b.Append(kept)
 	q.c.RxPackets += uint64(kept)
 	q.c.Copied += uint64(kept)
 	return kept

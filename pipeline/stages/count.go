@@ -13,7 +13,7 @@ func init() {
 // Count counts what passes. Its counters are in the status, as values.
 type Count struct {
 	packets, bytes uint64
-	byFlags        [1 << 9]uint64 // by the flags of the metadata, of which there are nine
+	byFlags        [1 << 9]uint64 // by the MetaHeaders of the metadata
 	byProtocol     [1 << 8]uint64 // of the transport header, where there is one
 }
 

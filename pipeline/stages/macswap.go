@@ -8,9 +8,10 @@ import (
 
 func init() {
 	pipeline.Register(pipeline.Module{
-		Name: "macswap",
-		Doc:  "swaps the source and destination MAC addresses",
-		New:  func() pipeline.Stage { return &MACSwap{} },
+		Name:   "macswap",
+		Doc:    "swaps the source and destination MAC addresses",
+		Writes: true,
+		New:    func() pipeline.Stage { return &MACSwap{} },
 	})
 }
 
