@@ -96,7 +96,7 @@ func (i *Instance) open(opts Options) (err error) {
 	for _, pp := range i.plan.Ports {
 		p, err := openPort(pp, i.mem, i.journal, opts.BPFFS)
 		i.ports = append(i.ports, p)
-		eng.Ports = append(eng.Ports, pipeline.Port{Name: pp.Name, Queues: p.queues})
+		eng.Ports = append(eng.Ports, pipeline.Port{Name: pp.Name, Queues: p.queues, Workers: pp.Workers})
 		if err != nil {
 			return errors.Join(fmt.Errorf("port %s: %w", pp.Name, err), closeQueues(eng.Ports))
 		}

@@ -35,6 +35,7 @@ type PortPlan struct {
 	Link         *control.Link
 	Queues       []int // to bind to
 	DeviceQueues int   // that packets arrive on
+	Workers      []int // that own the queues; see pipeline.AssignQueues
 	Policy       bpf.Policy
 	Mode         control.Mode
 	Promiscuous  bool
@@ -67,6 +68,9 @@ func NewPlan(cfg *pipeline.Config) (*Plan, error) {
 	if p.Name == "" {
 		p.Name = DefaultName
 	}
+	for i := range cfg.Pipelines {
+		p.Pipelines = append(p.Pipelines, cfg.Pipelines[i].Pipeline())
+	}
 	var errs []error
 	for _, pc := range cfg.Ports {
 		port, err := planPort(cfg, pc)
@@ -79,9 +83,6 @@ func NewPlan(cfg *pipeline.Config) (*Plan, error) {
 	}
 	if len(errs) == 0 {
 		errs = append(errs, p.checkPorts(), p.planMemory(cfg))
-	}
-	for _, pl := range cfg.Pipelines {
-		p.Pipelines = append(p.Pipelines, pipeline.Pipeline{Name: pl.Name, From: pl.From.Name, Stages: pl.Stages, To: pl.To.Name})
 	}
 	if err := errors.Join(errs...); err != nil {
 		p.Close()
@@ -119,7 +120,7 @@ func planPort(cfg *pipeline.Config, pc pipeline.PortConfig) (_ PortPlan, err err
 		return fail(pc.Pos, "interface %s is down; set it up with: ip link set dev %s up", link, link.Name)
 	}
 	port := PortPlan{
-		Name: pc.Name, Link: link, pos: pc.Pos,
+		Name: pc.Name, Link: link, Workers: pc.Workers, pos: pc.Pos,
 		Mode: control.Mode(pc.Mode), Replace: pc.Replace, Promiscuous: !pc.Promisc.Off,
 		Socket: xsk.Options{
 			Interface: link.Name, ZeroCopy: pc.ZeroCopy.ZeroCopy,
@@ -182,22 +183,30 @@ func chooseQueues(chosen []int, count int, link *control.Link) ([]int, error) {
 	return slices.Clone(chosen), nil
 }
 
-// checkPorts finds one interface named twice, and workers without a queue.
+// checkPorts finds one interface named twice, queues for workers that there are
+// not, and workers without anything to do.
 func (p *Plan) checkPorts() error {
 	type key struct {
 		cookie uint64
 		index  int
 	}
-	seen := map[key]string{}
+	workers := max(p.Workers.Count, 1)
+	seen, owners := map[key]string{}, map[string][]int{}
 	for _, port := range p.Ports {
 		k := key{port.Link.Namespace.Cookie(), port.Link.Index}
 		if other, ok := seen[k]; ok {
 			return p.config.Errorf(port.pos, "port %s: interface %s is port %s already", port.Name, port.Link, other)
 		}
 		seen[k] = port.Name
-		if n := len(port.Queues); n < p.Workers.Count {
-			return p.config.Errorf(cmp.Or(p.Workers.Pos, port.pos), "port %s has %d queues for %d workers; each worker needs one of each port: use fewer workers or more queues", port.Name, n, p.Workers.Count)
+		for _, w := range port.Workers {
+			if w >= workers {
+				return p.config.Errorf(port.pos, "port %s: workers: there is no worker %d: there are %d, from 0", port.Name, w, workers)
+			}
 		}
+		owners[port.Name] = pipeline.AssignQueues(len(port.Queues), workers, port.Workers)
+	}
+	for _, w := range pipeline.IdleWorkers(workers, owners, p.Pipelines) {
+		return p.config.Errorf(cmp.Or(p.Workers.Pos, p.Ports[0].pos), "workers: %v", &pipeline.IdleWorkerError{Worker: w})
 	}
 	return nil
 }
@@ -223,6 +232,7 @@ func (p *Plan) planMemory(cfg *pipeline.Config) error {
 		need += n * len(port.Queues)
 	}
 	need += max(p.Workers.Count, 1) * (umem.DefaultCacheSize + cmp.Or(p.Workers.Batch, pipeline.DefaultBatch))
+	need += p.handoffs()
 	switch {
 	case p.Memory.Frames == 0:
 		p.Memory.Frames = max(umem.DefaultFrames, need)
@@ -231,6 +241,20 @@ func (p *Plan) planMemory(cfg *pipeline.Config) error {
 			p.Memory.Frames, p.sockets(), need, need)
 	}
 	return nil
+}
+
+// handoffs returns how many frames the rings between workers can hold.
+func (p *Plan) handoffs() int {
+	workers := max(p.Workers.Count, 1)
+	stages := 0
+	for _, pl := range p.Pipelines {
+		for _, s := range pl.Stages {
+			if m, _ := pipeline.Lookup(s.Type); m.Hands {
+				stages++
+			}
+		}
+	}
+	return stages * workers * (workers - 1) * pipeline.RingSize
 }
 
 func (p *Plan) sockets() int {
@@ -286,10 +310,12 @@ type PortSummary struct {
 
 // A PipelineSummary is a pipeline of a PlanSummary.
 type PipelineSummary struct {
-	Name   string   `json:"name"`
-	From   string   `json:"from"`
-	Stages []string `json:"stages"`
-	To     string   `json:"to"`
+	Name    string         `json:"name"`
+	From    string         `json:"from"`
+	Stages  []string       `json:"stages"`
+	To      string         `json:"to"`
+	OnPanic string         `json:"on_panic"`
+	Graph   pipeline.Graph `json:"graph"`
 }
 
 // Summary returns the plan in plain values.
@@ -304,14 +330,24 @@ func (p *Plan) Summary() PlanSummary {
 			Mode: string(port.Mode), ZeroCopy: port.Socket.ZeroCopy.String(), Steer: port.Policy.Line(),
 		})
 	}
+	ports := p.config.PortNames()
 	for _, pl := range p.Pipelines {
 		stages := []string{}
 		for _, st := range pl.Stages {
 			stages = append(stages, st.Type)
 		}
-		s.Pipelines = append(s.Pipelines, PipelineSummary{pl.Name, pl.From, stages, pl.To})
+		s.Pipelines = append(s.Pipelines, PipelineSummary{pl.Name, pl.From, stages, pl.To, pl.OnPanic.String(), pipeline.GraphOf(pl, ports)})
 	}
 	return s
+}
+
+// DOT returns the pipelines' graphs in the language of Graphviz.
+func (p *Plan) DOT() string {
+	var graphs []pipeline.Graph
+	for _, pl := range p.Summary().Pipelines {
+		graphs = append(graphs, pl.Graph)
+	}
+	return pipeline.DOT(graphs)
 }
 
 // String describes the plan, a line for each thing that would be done.
@@ -331,7 +367,7 @@ func (p *Plan) String() string {
 		}
 	}
 	for _, pl := range s.Pipelines {
-		fmt.Fprintf(&b, "pipeline %s: %s\n", pl.Name, strings.Join(slices.Concat([]string{pl.From}, pl.Stages, []string{pl.To}), " → "))
+		b.WriteString(pl.Graph.String())
 	}
 	return b.String()
 }

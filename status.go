@@ -89,10 +89,13 @@ func reasonDocs(docs map[string]string, s Status) map[string]string {
 	for _, st := range s.Stages {
 		note(st.Drops)
 	}
+	note(s.Packets.Drops)
 	return used
 }
 
 // Account is the final account of an instance: every packet and every frame.
+// Received, Created and Teed are as many as Transmitted, Consumed and Drops
+// together, without those that the kernel dropped before they were received.
 type Account struct {
 	Frames int `json:"frames"`
 	Free   int `json:"free"` // after everything was closed; less than Frames is a leak
@@ -100,11 +103,18 @@ type Account struct {
 	Received    uint64            `json:"received"`
 	Transmitted uint64            `json:"transmitted"`
 	Copied      uint64            `json:"copied"`
+	Created     uint64            `json:"created"`  // by stages
+	Teed        uint64            `json:"teed"`     // further references to packets
+	Consumed    uint64            `json:"consumed"` // by sinks
 	Drops       map[string]uint64 `json:"drops"`
 }
 
 func (a *Account) count(s pipeline.Snapshot) {
 	a.Drops = map[string]uint64{}
+	a.Created, a.Teed, a.Consumed, a.Copied = s.Packets.Created, s.Packets.Teed, s.Packets.Consumed, s.Packets.Copied
+	for name, n := range s.Packets.Drops {
+		a.Drops[name] += n
+	}
 	for _, p := range s.Ports {
 		a.Received += p.RxPackets
 		a.Transmitted += p.TxPackets
@@ -134,6 +144,15 @@ func (a Account) String() string {
 	if a.Free != a.Frames {
 		verdict = fmt.Sprintf("%d MISSING", a.Frames-a.Free)
 	}
-	return fmt.Sprintf("account: frames %d, %s; packets received %d, transmitted %d, copied %d, dropped: %s",
-		a.Frames, verdict, a.Received, a.Transmitted, a.Copied, strings.Join(drops, ", "))
+	within := ""
+	for _, c := range []struct {
+		name string
+		n    uint64
+	}{{"created", a.Created}, {"teed", a.Teed}, {"consumed", a.Consumed}} {
+		if c.n > 0 {
+			within += fmt.Sprintf(", %s %d", c.name, c.n)
+		}
+	}
+	return fmt.Sprintf("account: frames %d, %s; packets received %d, transmitted %d, copied %d%s, dropped: %s",
+		a.Frames, verdict, a.Received, a.Transmitted, a.Copied, within, strings.Join(drops, ", "))
 }

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -98,10 +97,31 @@ func (p *PinConfig) UnmarshalText(b []byte) error {
 // stages and leave by the port To.
 type PipelineConfig struct {
 	Name   string      `yaml:"name"` // default: from-to
-	From   NameConfig  `yaml:"from" required:"true" doc:"the port packets come from"`
+	From   NameConfig  `yaml:"from"` // the port packets come from; none if the first stage makes them
 	Stages []StageSpec `yaml:"stages"`
-	To     NameConfig  `yaml:"to" required:"true" doc:"the port packets go to"`
-	Pos    Pos
+	// Branches are further chains of stages by name, which outputs lead to. Reading a
+	// configuration appends their stages to Stages.
+	Branches BranchConfigs `yaml:"branches"`
+	To       NameConfig    `yaml:"to"` // the port packets go to; none if the chains end in sinks
+	OnPanic  PanicAction   `yaml:"on_panic"`
+	Worker   int           `yaml:"worker" min:"0"` // that runs a pipeline without from
+	Pos      Pos
+
+	broken bool // reading it found mistakes
+}
+
+func (p *PipelineConfig) decodeNode(d *decoder, n *yaml.Node) {
+	before := len(d.errs)
+	d.decodeStruct(n, reflect.ValueOf(p).Elem(), "yaml", "pipelines")
+	p.broken = len(d.errs) > before
+}
+
+// Pipeline returns what the engine takes.
+func (p *PipelineConfig) Pipeline() Pipeline {
+	return Pipeline{
+		Name: p.Name, From: p.From.Name, Stages: p.Stages, To: p.To.Name, OnPanic: p.OnPanic, Worker: p.Worker,
+		Pos: p.Pos, FromPos: p.From.Pos, ToPos: p.To.Pos,
+	}
 }
 
 // NameConfig is the name of something else in the file, and where it stands.
@@ -117,102 +137,6 @@ func (c *NameConfig) decodeNode(d *decoder, n *yaml.Node) {
 		return
 	}
 	c.Name = n.Value
-}
-
-// A StageSpec is one stage of a pipeline: its module and its options, which were
-// checked.
-type StageSpec struct {
-	Type    string
-	Pos     Pos
-	options *yaml.Node
-	file    string
-}
-
-func (s *StageSpec) decodeNode(d *decoder, n *yaml.Node) {
-	s.Pos, s.file = posOf(n), d.file
-	switch {
-	case n.Kind == yaml.ScalarNode && !isNull(n):
-		s.Type = n.Value
-	case n.Kind == yaml.MappingNode && len(n.Content) == 2:
-		s.Type, s.options = n.Content[0].Value, n.Content[1]
-		s.Pos = posOf(n.Content[0])
-	case n.Kind == yaml.MappingNode && len(n.Content) > 2:
-		d.errorf(s.Pos, "stages: found %d stages in one item of the list; put each in an item of its own", len(n.Content)/2)
-		return
-	default:
-		d.errorf(s.Pos, "stages: found %s, want a stage: its name, or {name: {option: value}}", describe(n))
-		return
-	}
-	s.build(d)
-}
-
-// build makes a stage as the spec says, and reports what is wrong with it.
-func (s *StageSpec) build(d *decoder) Stage {
-	m, ok := Lookup(s.Type)
-	if !ok {
-		if !d.quick && strings.ContainsAny(s.Type, "! =") {
-			d.errorf(s.Pos, "stages: found %q, want a list such as [parse, {drop: {every: 2}}]; the form with ! is for the command line", s.Type)
-			return nil
-		}
-		var known []string
-		for _, m := range Modules() {
-			known = append(known, m.Name)
-		}
-		d.unknown(s.Pos, "stages", "stage", s.Type, known)
-		return nil
-	}
-	stage := m.New()
-	before := len(d.errs)
-	at := map[string]Pos{}
-	if s.options != nil {
-		at = d.decodeStruct(s.options, reflect.ValueOf(stage).Elem(), "stage", "stage "+s.Type)
-	} else {
-		d.decodeStruct(&yaml.Node{Kind: yaml.MappingNode, Line: s.Pos.Line, Column: s.Pos.Column},
-			reflect.ValueOf(stage).Elem(), "stage", "stage "+s.Type)
-	}
-	if v, ok := stage.(Validator); ok && len(d.errs) == before {
-		if err := v.Validate(); err != nil {
-			d.errorf(s.where(err, at), "stage %s: %v", s.Type, err)
-		}
-	}
-	return stage
-}
-
-// where returns the position an error of the stage blames: the option's if it
-// names one, else the stage's.
-func (s *StageSpec) where(err error, at map[string]Pos) Pos {
-	var oe *OptionError
-	if errors.As(err, &oe) {
-		if pos, ok := at[oe.Option]; ok {
-			return pos
-		}
-	}
-	return s.Pos
-}
-
-// blame gives an error of Provision the position of what it blames.
-func (s *StageSpec) blame(err error) error {
-	if s.file == "" {
-		return fmt.Errorf("stage %s: %w", s.Type, err)
-	}
-	at := map[string]Pos{}
-	if options := resolve(s.options); options != nil && options.Kind == yaml.MappingNode {
-		for i := 0; i+1 < len(options.Content); i += 2 {
-			at[options.Content[i].Value] = posOf(options.Content[i+1])
-		}
-	}
-	pos := s.where(err, at)
-	return &ConfigError{s.file, pos.Line, pos.Column, fmt.Sprintf("stage %s: %v", s.Type, err)}
-}
-
-// New makes a stage as the spec says. The error, if any, is ConfigErrors.
-func (s *StageSpec) New() (Stage, error) {
-	d := &decoder{file: s.file}
-	stage := s.build(d)
-	if len(d.errs) > 0 {
-		return nil, d.errs
-	}
-	return stage, nil
 }
 
 // LoadConfig reads a configuration file.
@@ -244,6 +168,34 @@ func ParseConfig(file string, data []byte) (*Config, error) {
 	return c, nil
 }
 
+// PortNames returns the names of the ports, in their order.
+func (c *Config) PortNames() []string {
+	var names []string
+	for _, p := range c.Ports {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
+// setName gives a pipeline without a name that of its ends.
+func (p *PipelineConfig) setName() {
+	if p.Name != "" {
+		return
+	}
+	from, to := p.From.Name, p.To.Name
+	if from == "" && len(p.Stages) > 0 {
+		from = p.Stages[0].Type
+	}
+	if to == "" && len(p.Stages) > 0 {
+		to = p.Stages[len(p.Stages)-1].Type
+	}
+	p.Name = from + "-" + to
+}
+
+// File returns the name of the file that the configuration was read from; "" if
+// it was none.
+func (c *Config) File() string { return c.file }
+
 // Errorf returns a ConfigError at a position of this configuration, for what
 // can only be checked later, against the machine.
 func (c *Config) Errorf(at Pos, format string, args ...any) error {
@@ -262,28 +214,28 @@ func (c *Config) check(d *decoder, at map[string]Pos) {
 	if pos, ok := at["pipelines"]; ok && len(c.Pipelines) == 0 && !d.failedAt(pos) {
 		d.errorf(pos, "pipelines: none; want at least one")
 	}
-	var ports []string
-	for _, p := range c.Ports {
-		ports = append(ports, p.Name)
-	}
+	ports := c.PortNames()
 	from, named := map[string]bool{}, map[string]bool{}
 	for i := range c.Pipelines {
 		p := &c.Pipelines[i]
+		p.flatten()
 		for _, end := range []NameConfig{p.From, p.To} {
 			if end.Name != "" && len(ports) > 0 && !slices.Contains(ports, end.Name) {
 				d.unknown(end.Pos, "pipelines", "port", end.Name, ports)
 			}
 		}
-		if p.From.Name == "" || p.To.Name == "" {
-			continue // reported already
-		}
-		if from[p.From.Name] {
+		if p.From.Name != "" && from[p.From.Name] {
 			d.errorf(p.From.Pos, "pipelines: a second pipeline takes packets from port %q; each port feeds one", p.From.Name)
 			continue
 		}
 		from[p.From.Name] = true
-		if p.Name == "" {
-			p.Name = p.From.Name + "-" + p.To.Name
+		p.setName()
+		if !p.broken {
+			pl := p.Pipeline()
+			pl.resolve(ports, d.errorf)
+		}
+		if p.Worker >= max(c.Workers.Count, 1) {
+			d.errorf(p.Pos, "pipelines: worker %d runs it, and there are %d, from 0", p.Worker, max(c.Workers.Count, 1))
 		}
 		if named[p.Name] {
 			d.errorf(p.Pos, "pipelines: a second pipeline is named %q; status could not tell them apart", p.Name)
@@ -293,4 +245,32 @@ func (c *Config) check(d *decoder, at map[string]Pos) {
 	if w := c.Workers; len(d.errs) == 0 && len(w.CPUs) > 0 && len(w.CPUs) != max(w.Count, 1) {
 		d.errorf(w.Pos, "workers: %d CPUs for %d workers; want one each", len(w.CPUs), max(w.Count, 1))
 	}
+}
+
+// QuickPipeline is the pipeline that the quick form stands for between two ports:
+// without the first if its first stage makes the packets, and without the second if
+// it ends in a sink.
+func QuickPipeline(specs []StageSpec, from, to string) PipelineConfig {
+	p := PipelineConfig{Stages: specs, From: NameConfig{Name: from}, To: NameConfig{Name: to}, Name: from + "-" + to}
+	if len(specs) == 0 {
+		return p
+	}
+	if _, ok := specs[0].sample().(Source); ok {
+		p.From.Name = ""
+	}
+	if _, ok := specs[len(specs)-1].sample().(Sink); ok {
+		p.To.Name = ""
+	}
+	return p
+}
+
+// Check looks for what is wrong with a configuration that was not read from a file;
+// file is its name for messages. ParseConfig does it for those that were.
+func (c *Config) Check(file string) error {
+	d := &decoder{file: file}
+	c.check(d, map[string]Pos{})
+	if len(d.errs) > 0 {
+		return d.errs.sorted()
+	}
+	return nil
 }

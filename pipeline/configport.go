@@ -18,8 +18,9 @@ type PortConfigs []PortConfig
 type PortConfig struct {
 	Name      string
 	Interface string         `yaml:"interface" required:"true"`
-	NetNS     string         `yaml:"netns"`  // name or path of a network namespace; "" is the process's own
-	Queues    QueuesConfig   `yaml:"queues"` // all, or a list
+	NetNS     string         `yaml:"netns"`           // name or path of a network namespace; "" is the process's own
+	Queues    QueuesConfig   `yaml:"queues"`          // all, or a list
+	Workers   []int          `yaml:"workers" min:"0"` // that own the queues, in their order; none: dealt out
 	Steer     SteerConfig    `yaml:"steer" required:"true" doc:"all, or rules such as protocol=udp,dst_port=53"`
 	Mode      string         `yaml:"mode"`      // native, generic, or auto ("")
 	ZeroCopy  ZeroCopyConfig `yaml:"zero_copy"` // prefer, require, never

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -24,25 +25,25 @@ type Options struct {
 	// Pipelines, each from one port to another or the same.
 	Pipelines []Pipeline
 	Workers   WorkersConfig
+	// Clock is what Batch.Now and Meta.Arrival are read from, in nanoseconds; nil is the
+	// monotonic clock. Tests give one that they drive.
+	Clock func() int64
 	// Log is for rare events; nil is slog.Default.
 	Log *slog.Logger
-}
-
-// A Pipeline is a line of stages from one port to another.
-type Pipeline struct {
-	Name   string
-	From   string
-	Stages []StageSpec
-	To     string
 }
 
 // An Engine runs pipelines. New makes one, Run runs it, Close ends it.
 type Engine struct {
 	mem     *umem.Memory
 	ports   []Port
+	segs    *segmentTable
 	workers []*worker
+	queues  map[string][]*workerQueue // by port
 	reasons *reasonTable
-	shared  sharedValues
+	graph   *assembly // the pipelines; changed between two batches
+	clock   func() int64
+	tracer  atomic.Pointer[tracer]
+	traceID atomic.Uint32
 	log     *slog.Logger
 
 	stopping atomic.Bool
@@ -53,6 +54,8 @@ type Engine struct {
 	started  bool     // guarded by mu
 	closed   bool     // guarded by mu
 	last     Snapshot // what there was at Close; guarded by mu
+	retired  retired  // the counters of stages that a reload took away; guarded by mu
+	swapping sync.Mutex
 }
 
 // New builds an engine: it makes and provisions every stage for every worker
@@ -61,9 +64,16 @@ func New(opts Options) (*Engine, error) {
 	e := &Engine{
 		mem:     opts.Memory,
 		ports:   opts.Ports,
+		segs:    &segmentTable{mem: opts.Memory},
+		queues:  map[string][]*workerQueue{},
 		reasons: newReasonTable(),
+		clock:   opts.Clock,
 		log:     opts.Log,
 		panics:  map[string]bool{},
+		retired: retired{drops: map[string]uint64{}},
+	}
+	if e.clock == nil {
+		e.clock = clock
 	}
 	if e.log == nil {
 		e.log = slog.Default()
@@ -101,98 +111,40 @@ func (e *Engine) build(opts Options) error {
 		if batch == 0 {
 			batch = DefaultBatch
 		}
-		w.batch = NewBatch(w.cache, batch)
+		w.batch = newBatch(w.cache, batch, e.segs)
 		e.workers = append(e.workers, w)
 	}
-	queues := map[string][]*workerQueue{} // by port; queue i belongs to worker i mod count
+	if err := e.deal(count); err != nil {
+		return err
+	}
+	if e.graph, err = e.assemble(opts.Pipelines, nil); err != nil {
+		return err
+	}
+	e.install(e.graph)
+	return nil
+}
+
+// deal gives each queue its worker.
+func (e *Engine) deal(count int) error {
+	if len(e.ports) >= FromNone {
+		return fmt.Errorf("%d ports; at most %d are possible", len(e.ports), FromNone-1)
+	}
 	for _, p := range e.ports {
-		if queues[p.Name] != nil {
+		if _, twice := e.queues[p.Name]; twice {
 			return fmt.Errorf("two ports are named %q", p.Name)
 		}
-		for i, q := range p.Queues {
-			wq := &workerQueue{port: p.Name, queue: q}
-			queues[p.Name] = append(queues[p.Name], wq)
-			w := e.workers[i%count]
+		e.queues[p.Name] = nil
+		for i, id := range AssignQueues(len(p.Queues), count, p.Workers) {
+			if id < 0 || id >= count {
+				return fmt.Errorf("port %s: queue %d is for worker %d, and there are %d, from 0", p.Name, i, id, count)
+			}
+			w := e.workers[id]
+			wq := &workerQueue{port: p.Name, owner: w, queue: p.Queues[i]}
+			e.queues[p.Name] = append(e.queues[p.Name], wq)
 			w.queues = append(w.queues, wq)
 		}
-		if len(p.Queues) < count {
-			return fmt.Errorf("port %s has %d queues for %d workers; each worker needs one of each port: use fewer workers or more queues", p.Name, len(p.Queues), count)
-		}
-	}
-	for _, p := range opts.Pipelines {
-		if err := e.buildPipeline(p, queues); err != nil {
-			return fmt.Errorf("pipeline %s: %w", p.Name, err)
-		}
-	}
-	// The counters of drops are as long as the table of reasons is now.
-	for _, w := range e.workers {
-		for _, q := range w.queues {
-			q.drops = make([]uint64, e.reasons.len())
-		}
-		for _, n := range w.nodes {
-			n.drops = make([]uint64, e.reasons.len())
-		}
 	}
 	return nil
-}
-
-func (e *Engine) buildPipeline(p Pipeline, queues map[string][]*workerQueue) error {
-	in, out := queues[p.From], queues[p.To]
-	if in == nil {
-		return fmt.Errorf("no port %q to take packets from", p.From)
-	}
-	if out == nil {
-		return fmt.Errorf("no port %q to hand packets to", p.To)
-	}
-	count := len(e.workers)
-	for id, w := range e.workers {
-		nodes, err := e.buildNodes(p, id)
-		if err != nil {
-			return err
-		}
-		for i := id; i < len(in); i += count {
-			// Several queues of one worker share its stages; each sends to the
-			// worker's queue of the same rank, or to its first if there are fewer.
-			to := i
-			if to >= len(out) {
-				to = id
-			}
-			w.lines = append(w.lines, &line{in: in[i], nodes: nodes, out: out[to]})
-			in[i].read = true
-			if fd, _ := in[i].queue.Poll(); fd < 0 {
-				w.sleepless = true
-			}
-		}
-	}
-	return nil
-}
-
-// buildNodes makes the worker's own instances of the pipeline's stages.
-func (e *Engine) buildNodes(p Pipeline, worker int) ([]*node, error) {
-	var nodes []*node
-	for i, spec := range p.Stages {
-		stage, err := spec.New()
-		if err != nil {
-			return nil, err
-		}
-		n := &node{stage: stage, name: fmt.Sprintf("%s/%d:%s", p.Name, i+1, spec.Type), kind: spec.Type}
-		// Before Provision, so that it is closed even if that fails half way.
-		e.workers[worker].nodes = append(e.workers[worker].nodes, n)
-		if prov, ok := stage.(Provisioner); ok {
-			ctx := &Context{
-				Stage: n.name, Worker: worker, Workers: len(e.workers),
-				Log: e.log.With("stage", n.name), reasons: e.reasons, shared: &e.shared,
-			}
-			if err := prov.Provision(ctx); err != nil {
-				return nil, spec.blame(err)
-			}
-			if ctx.err != nil {
-				return nil, spec.blame(ctx.err)
-			}
-		}
-		nodes = append(nodes, n)
-	}
-	return nodes, nil
 }
 
 // placement returns a CPU for each worker, or -1 for those that are not pinned.
@@ -264,6 +216,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	wg.Wait()
 	e.mu.Lock()
 	e.running = false
+	e.drainRings() // what a worker handed over after the other had ended
 	e.mu.Unlock()
 	return errors.Join(errs...)
 }
@@ -308,6 +261,13 @@ func (e *Engine) panicked(stage, cause string, stack []byte) {
 	}
 }
 
+// recovered contains a panic of a stage outside of Process; it is deferred.
+func (e *Engine) recovered(stage string) {
+	if cause := recover(); cause != nil {
+		e.panicked(stage, fmt.Sprint(cause), debug.Stack())
+	}
+}
+
 // Close ends the queues and stages, and gives all frames back. Take the ports'
 // sockets out of their programs before, so that nothing arrives any more. It is
 // not called while Run runs.
@@ -324,16 +284,7 @@ func (e *Engine) Close() error {
 
 func (e *Engine) release() error {
 	var errs []error
-	for _, w := range e.workers {
-		for _, n := range w.nodes {
-			if c, ok := n.stage.(Closer); ok {
-				if err := c.Close(); err != nil {
-					errs = append(errs, fmt.Errorf("close stage %s: %w", n.name, err))
-				}
-			}
-		}
-	}
-	errs = append(errs, e.shared.close())
+	errs = append(errs, e.graph.close(e))
 	for _, p := range e.ports {
 		for _, q := range p.Queues {
 			if err := q.Close(); err != nil {

@@ -403,14 +403,14 @@ func TestSnapshotsAreConsistentUnderLoad(t *testing.T) {
 	r.stop()
 }
 
-func TestMoreWorkersThanQueuesIsRefused(t *testing.T) {
+func TestAWorkerWithNothingToDoIsRefused(t *testing.T) {
 	mem, err := umem.New(umem.Options{Frames: 64, Pages: umem.Pages4K})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer mem.Close()
 	_, err = pipeline.New(pipeline.Options{Memory: mem, Ports: []pipeline.Port{{Name: "a"}}, Workers: pipeline.WorkersConfig{Count: 2}})
-	if err == nil || !strings.Contains(err.Error(), "port a has 0 queues for 2 workers") {
+	if err == nil || !strings.Contains(err.Error(), "worker 0 has nothing to do") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -6,10 +6,13 @@ import (
 )
 
 // A Port is where batches come from and go to, under a name that pipelines use.
-// Worker w of n owns its queues w, w+n, w+2n, …
 type Port struct {
 	Name   string
 	Queues []Queue
+	// Workers are the indices of the workers that own the queues, in their order,
+	// beginning again when there are fewer. None: queue i is worker i's, modulo their
+	// number.
+	Workers []int
 }
 
 // A Queue is one queue of a port. After New its owner is one worker: all methods

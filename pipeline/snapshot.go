@@ -1,9 +1,7 @@
 package pipeline
 
 import (
-	"fmt"
 	"maps"
-	"runtime/debug"
 
 	"github.com/xdpipe/xdpipe/xsk"
 )
@@ -11,9 +9,33 @@ import (
 // A Snapshot is the engine's counters and the place of every frame, taken while
 // all workers stood between two batches. Its JSON is that of `xdpipe status`.
 type Snapshot struct {
-	Memory MemoryStatus  `json:"memory"`
-	Ports  []PortStatus  `json:"ports"`
-	Stages []StageStatus `json:"stages"`
+	Memory    MemoryStatus     `json:"memory"`
+	Ports     []PortStatus     `json:"ports"`
+	Stages    []StageStatus    `json:"stages"`
+	Pipelines []PipelineStatus `json:"pipelines"`
+	// Packets counts those that did not come by a port, and those that did not end
+	// at one.
+	Packets PacketStatus `json:"packets"`
+}
+
+// PipelineStatus is one pipeline.
+type PipelineStatus struct {
+	Name    string `json:"name"`
+	From    string `json:"from,omitempty"`
+	To      string `json:"to,omitempty"`
+	State   string `json:"state"` // running; dropping, passing or stopped after too many panics
+	Panics  uint64 `json:"panics"`
+	Dropped uint64 `json:"dropped"` // while it is not running
+}
+
+// PacketStatus has what the ports do not count, over all stages, those that a
+// reload has taken away included.
+type PacketStatus struct {
+	Created  uint64            `json:"created"`  // by stages
+	Teed     uint64            `json:"teed"`     // further references, each of which counts as a packet from then on
+	Consumed uint64            `json:"consumed"` // by sinks
+	Copied   uint64            `json:"copied"`   // for stages that write to packets with other holders
+	Drops    map[string]uint64 `json:"drops"`    // by pipelines that are disabled and stages that are gone
 }
 
 // MemoryStatus is the memory and where its frames are.
@@ -81,6 +103,10 @@ type StageStatus struct {
 	Calls       uint64            `json:"calls"`
 	Packets     uint64            `json:"packets"`
 	NsPerPacket float64           `json:"ns_per_packet"`
+	Created     uint64            `json:"created,omitempty"`  // packets it made
+	Consumed    uint64            `json:"consumed,omitempty"` // packets that ended in it
+	Teed        uint64            `json:"teed,omitempty"`     // references to packets that it added
+	Copied      uint64            `json:"copied,omitempty"`   // packets copied for it to write to
 	Drops       map[string]uint64 `json:"drops"`
 	Values      map[string]uint64 `json:"values,omitempty"`
 }
@@ -105,8 +131,13 @@ func (e *Engine) snapshot() Snapshot {
 		Memory: MemoryStatus{
 			Frames: e.mem.Frames(), FrameSize: e.mem.FrameSize(), Pages: pages.Kind.String(), PagesWhy: pages.Reasons(),
 		},
-		Ports:  []PortStatus{},
-		Stages: []StageStatus{},
+		Ports:     []PortStatus{},
+		Stages:    []StageStatus{},
+		Pipelines: []PipelineStatus{},
+		Packets: PacketStatus{
+			Created: e.retired.created, Teed: e.retired.teed, Consumed: e.retired.consumed, Copied: e.retired.copied,
+			Drops: maps.Clone(e.retired.drops),
+		},
 	}
 	places := Places{Total: e.mem.Frames(), Free: e.mem.Free()}
 	for _, w := range e.workers {
@@ -120,12 +151,38 @@ func (e *Engine) snapshot() Snapshot {
 			places.Completion += p.Completion
 			s.Ports = append(s.Ports, e.portStatus(w, q))
 		}
+		for _, in := range w.inbound {
+			places.Batch += in.ring.frames(e.segs)
+		}
 		for _, n := range w.nodes {
 			s.Stages = append(s.Stages, e.stageStatus(w, n))
+			s.Packets.Created += n.created
+			s.Packets.Teed += n.teed
+			s.Packets.Consumed += n.consumed
+			s.Packets.Copied += n.copied
 		}
 	}
+	if e.graph != nil {
+		for _, p := range e.graph.pipes {
+			s.Pipelines = append(s.Pipelines, p.status())
+			if n := p.disabled.Load(); n > 0 {
+				s.Packets.Drops[e.reasons.info(ReasonDisabled).Name] += n
+			}
+		}
+	}
+	places.once(e.mem.ExtraRefs())
 	s.Memory.Places = places
 	return s
+}
+
+// once counts frames with several holders once: further holders are on their way
+// out, or between workers.
+func (p *Places) once(further int) {
+	for _, place := range []*int{&p.Tx, &p.Completion, &p.Batch} {
+		n := min(further, *place)
+		*place -= n
+		further -= n
+	}
 }
 
 func (e *Engine) portStatus(w *worker, q *workerQueue) PortStatus {
@@ -137,6 +194,15 @@ func (e *Engine) portStatus(w *worker, q *workerQueue) PortStatus {
 		CopiedPackets: c.Copied,
 		Drops:         e.reasons.named(q.drops),
 		XDPStatistics: c.Kernel,
+	}
+	for _, other := range e.workers { // what others could not hand to its worker
+		for _, o := range other.outlets {
+			if o.queue == q {
+				for name, n := range e.reasons.named(o.drops) {
+					p.Drops[name] += n
+				}
+			}
+		}
 	}
 	if q.ended != nil {
 		p.State = q.ended.Error()
@@ -158,6 +224,7 @@ func (e *Engine) stageStatus(w *worker, n *node) StageStatus {
 	s := StageStatus{
 		Name: n.name, Type: n.kind, Worker: w.id,
 		Calls: n.calls, Packets: n.packets, Drops: e.reasons.named(n.drops),
+		Created: n.created, Consumed: n.consumed, Teed: n.teed, Copied: n.copied,
 	}
 	if n.timed > 0 {
 		s.NsPerPacket = float64(n.nanos) / float64(n.timed)
@@ -170,11 +237,7 @@ func (e *Engine) stageStatus(w *worker, n *node) StageStatus {
 
 // report asks a stage for its counters. One that panics has none.
 func (e *Engine) report(stage string, r Reporter) (values map[string]uint64) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			e.panicked(stage, fmt.Sprint(cause), debug.Stack())
-		}
-	}()
+	defer e.recovered(stage)
 	return maps.Clone(r.Report())
 }
 

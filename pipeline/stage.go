@@ -3,7 +3,6 @@ package pipeline
 import (
 	"fmt"
 	"log/slog"
-	"sync"
 )
 
 // A Stage processes batches. See the package documentation for what it may rely
@@ -156,9 +155,10 @@ func (c *Context) Shared(create func() (any, error)) (any, error) {
 }
 
 // SharedBy is Shared for all stages of the engine that give the same key, which
-// begins with the module's name.
+// begins with the module's name and says everything that the value depends on:
+// after a reload stages that give it get the same value.
 func (c *Context) SharedBy(key string, create func() (any, error)) (any, error) {
-	return c.values().get("by "+key, create)
+	return c.values().getBy(key, create)
 }
 
 func (c *Context) values() *sharedValues {
@@ -166,42 +166,4 @@ func (c *Context) values() *sharedValues {
 		c.shared = &sharedValues{}
 	}
 	return c.shared
-}
-
-// sharedValues are the values that instances share, by stage name or key.
-type sharedValues struct {
-	mu     sync.Mutex
-	values map[string]any
-}
-
-func (s *sharedValues) get(stage string, create func() (any, error)) (any, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if v, ok := s.values[stage]; ok {
-		return v, nil
-	}
-	v, err := create()
-	if err != nil {
-		return nil, err
-	}
-	if s.values == nil {
-		s.values = map[string]any{}
-	}
-	s.values[stage] = v
-	return v, nil
-}
-
-func (s *sharedValues) close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var first error
-	for _, v := range s.values {
-		if c, ok := v.(Closer); ok {
-			if err := c.Close(); err != nil && first == nil {
-				first = err
-			}
-		}
-	}
-	s.values = nil
-	return first
 }

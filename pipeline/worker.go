@@ -38,8 +38,8 @@ const (
 // packets that have arrived: enough to empty a large ring.
 const lastRounds = 1024
 
-// A worker runs lines on one thread. Its fields are its goroutine's, except for
-// those of the gate.
+// A worker runs lanes on one thread. Its fields are its goroutine's, except for
+// those of the gate and asleep.
 type worker struct {
 	engine *Engine
 	id     int
@@ -47,18 +47,48 @@ type worker struct {
 
 	cache  *umem.Cache
 	batch  *Batch
-	lines  []*line
-	nodes  []*node        // all stage instances of the lines, each once
 	queues []*workerQueue // all queues it owns, each once
+	share                 // of the pipelines; changed by a reload, between two batches
 
-	idle      Idle
-	spin      time.Duration
-	gap       time.Duration // average wait for the next packet
-	wake      int           // eventfd
-	pollfds   []unix.PollFd
-	sleepless bool // a queue that lines read has nothing to poll
+	now    int64 // the engine's clock at the beginning of the round
+	rank   int   // of the queue that is worked on
+	busy   *node // the stage that has a batch; nil outside stages
+	pushed bool  // something was put into a ring to another worker
+	failed error // why it has to stop
+	tracer *tracer
+	watch  watch
+
+	idle    Idle
+	spin    time.Duration
+	gap     time.Duration // average wait for the next packet
+	wake    int           // eventfd
+	asleep  atomic.Bool
+	pollfds []unix.PollFd
 
 	gate gate
+}
+
+// A share is what a worker has of the pipelines.
+type share struct {
+	lanes     []*lane
+	lines     []*line
+	inbound   []*inbound
+	feeds     []*ring // to other workers
+	nodes     []*node // all stage instances of the lanes, each once
+	ports     []*outlets
+	outlets   []*outlet // those with rings
+	sleepless bool      // a queue that lines read has nothing to poll
+}
+
+// workerQueue is a queue of this worker, and the drops made on its behalf.
+type workerQueue struct {
+	port  string
+	owner *worker
+	queue Queue
+	drops []uint64 // packets that could not be transmitted, by Reason
+	ended error    // why the port is of no more use
+	read  bool     // a line takes packets from it
+	quiet int      // rounds since a packet arrived, up to quietRounds
 }
 
 // A gate stops the worker between two batches.
@@ -88,14 +118,9 @@ func (w *worker) run() error {
 			w.gate.parked <- struct{}{}
 			<-w.gate.open
 		}
-		n := 0
-		for _, l := range w.lines {
-			n += l.run(w)
-		}
-		for _, q := range w.queues {
-			if err := q.service(w.cache); err != nil {
-				return fmt.Errorf("port %s: %w", q.port, err)
-			}
+		n, err := w.round()
+		if err != nil {
+			return err
 		}
 		switch {
 		case stopping:
@@ -128,15 +153,56 @@ func (w *worker) run() error {
 	}
 }
 
+// round takes one batch from everything that packets come from, and services the
+// queues. It returns how many packets there were.
+func (w *worker) round() (n int, err error) {
+	w.now = w.engine.clock()
+	w.tracer = w.engine.tracer.Load()
+	for _, l := range w.lines {
+		n += l.run(w)
+	}
+	for _, in := range w.inbound {
+		n += in.run(w)
+	}
+	for _, q := range w.queues {
+		if err := q.service(w.cache); err != nil {
+			return n, fmt.Errorf("port %s: %w", q.port, err)
+		}
+	}
+	if w.pushed {
+		w.pushed = false
+		for _, r := range w.feeds {
+			if r.len() > 0 {
+				r.to.rouseAsleep()
+			}
+		}
+	}
+	return n, w.failed
+}
+
 // sleep waits until a packet arrives, the engine wants something, or a limit
 // has passed.
 func (w *worker) sleep() error {
 	limit := sleepLimit
+	// Said before the rings are looked at: whoever puts something into one later
+	// sees it. Both are sequentially consistent.
+	w.asleep.Store(true)
+	defer w.asleep.Store(false)
+	for _, in := range w.inbound {
+		if in.ring.len() > 0 {
+			return nil
+		}
+	}
+	for _, l := range w.lines {
+		if l.in == nil {
+			limit = min(limit, w.until(l.source.Due()))
+		}
+	}
 	fds := append(w.pollfds[:0], unix.PollFd{Fd: int32(w.wake), Events: unix.POLLIN})
 	for _, q := range w.queues {
 		fd, busy := q.queue.Poll()
 		if busy {
-			limit = busyLimit
+			limit = min(limit, busyLimit)
 		}
 		q.quiet = quietRounds // there is time to look
 		// What arrives where nobody takes it would end every sleep at once.
@@ -149,7 +215,11 @@ func (w *worker) sleep() error {
 		limit = 0
 		runtime.Gosched()
 	}
-	n, err := unix.Poll(fds, int(limit.Milliseconds()))
+	if limit <= 0 && !w.sleepless {
+		return nil
+	}
+	timeout := unix.NsecToTimespec(int64(limit))
+	n, err := unix.Ppoll(fds, &timeout, nil)
 	if err != nil && err != unix.EINTR {
 		return fmt.Errorf("poll: %w", err)
 	}
@@ -174,6 +244,21 @@ func (q *workerQueue) service(cache *umem.Cache) error {
 	}
 	q.ended = err
 	return err
+}
+
+// until returns how long it is until a time of the engine's clock.
+func (w *worker) until(due int64) time.Duration {
+	if due == Never {
+		return sleepLimit
+	}
+	return max(time.Duration(due-w.engine.clock()), 0)
+}
+
+// rouseAsleep ends a sleep if there is one.
+func (w *worker) rouseAsleep() {
+	if w.asleep.CompareAndSwap(true, false) {
+		w.rouse()
+	}
 }
 
 // rouse ends a sleep.

@@ -30,6 +30,18 @@ func (m *Memory) Shared() bool { return m.shared.Load() }
 // is free has one as well.
 func (m *Memory) Refs(addr uint64) int { return int(m.refs[addr>>m.shift].Load()) + 1 }
 
+// ExtraRefs returns how many holders all frames have beyond the first of each.
+// It looks at every frame, if any ever had two.
+func (m *Memory) ExtraRefs() int {
+	n := 0
+	if m.shared.Load() {
+		for i := range m.refs {
+			n += max(int(m.refs[i].Load()), 0)
+		}
+	}
+	return n
+}
+
 // lastRef gives back one reference and reports whether it was the last.
 func (m *Memory) lastRef(addr uint64) bool {
 	r := &m.refs[addr>>m.shift]

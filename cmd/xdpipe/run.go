@@ -185,12 +185,9 @@ func (f *runFlags) quick(args []string) (*pipeline.Config, error) {
 	last := len(f.interfaces) - 1
 	for i, name := range f.interfaces {
 		to := f.interfaces[last-i] // of one interface, itself
-		cfg.Pipelines = append(cfg.Pipelines, pipeline.PipelineConfig{
-			Name: name + "-" + to, Stages: specs,
-			From: pipeline.NameConfig{Name: name}, To: pipeline.NameConfig{Name: to},
-		})
+		cfg.Pipelines = append(cfg.Pipelines, pipeline.QuickPipeline(specs, name, to))
 	}
-	return cfg, nil
+	return cfg, cfg.Check("pipeline")
 }
 
 // forward runs the configuration until ctx is done.
