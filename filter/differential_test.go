@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/bpf"
+
+	"github.com/xdpipe/xdpipe/internal/filtertest"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/tcpdump.golden with what tcpdump compiles")
@@ -45,14 +47,6 @@ var refused = map[string]string{
 	"decnet src 10.123":   "DECnet address",
 	"net loopback":        "looked up",
 	"net link-local":      "looked up",
-}
-
-func readExpressions(t testing.TB) []string {
-	text, err := os.ReadFile("testdata/expressions.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 }
 
 // reference is what tcpdump's compiler makes of an expression, with and without
@@ -103,7 +97,7 @@ func parseProgram(t *testing.T, line string) []bpf.RawInstruction {
 // golden returns tcpdump's programs of each expression: the stored ones, checked
 // against tcpdump where that is installed.
 func golden(t *testing.T) map[string]reference {
-	expressions := readExpressions(t)
+	expressions := filtertest.Expressions()
 	if _, err := exec.LookPath("tcpdump"); err == nil {
 		var fresh bytes.Buffer
 		for _, e := range expressions {
@@ -165,9 +159,9 @@ func vmMatches(t testing.TB, vm *bpf.VM, packet []byte) bool {
 }
 
 func TestFiltersAgreeWithTcpdumpOnEveryPacket(t *testing.T) {
-	packets := testPackets()
+	packets := filtertest.Packets()
 	programs := golden(t)
-	expressions := readExpressions(t)
+	expressions := filtertest.Expressions()
 	if len(expressions) < 300 || len(packets) < 2000 {
 		t.Fatalf("%d expressions and %d packets; 300 and 2000 are the least", len(expressions), len(packets))
 	}
@@ -237,14 +231,14 @@ func TestCombinationsOfExpressionsAgreeWithTcpdump(t *testing.T) {
 		t.Skip("combinations are compiled by tcpdump, which is not installed")
 	}
 	var parts []string
-	for _, e := range readExpressions(t) {
+	for _, e := range filtertest.Expressions() {
 		// Networks are left out: see the test above.
 		if _, err := Compile(e); err == nil && len(e) < 40 && !strings.Contains(e, "net ") {
 			parts = append(parts, e)
 		}
 	}
 	random := rand.New(rand.NewPCG(3, 4))
-	packets := testPackets()
+	packets := filtertest.Packets()
 	compared := 0
 	for range 100 {
 		expression := ""

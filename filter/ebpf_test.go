@@ -8,6 +8,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/xdpipe/xdpipe/internal/filtertest"
 )
 
 // needRoot skips a test that loads programs; in CI it must not be skipped.
@@ -29,7 +31,7 @@ const (
 
 func TestAnOffsetThatWrapsGivesTheSameInTheKernel(t *testing.T) {
 	needRoot(t)
-	packet := ethernet(2, 1, 0x800, ipv4(0, 0, 17, "192.0.2.1", "192.0.2.2", udp(53, 1024)))
+	packet := filtertest.Ethernet(2, 1, 0x800, filtertest.IPv4(0, 0, 17, "192.0.2.1", "192.0.2.2", filtertest.UDP(53, 1024)))
 	for _, expression := range []string{
 		"ip[ip[8] - 65] = 0", "ip[ip[8] - 66:2] = 0x800", "udp[ip[8] - 84:4] = 0x4500001c",
 		"ip[ip[8] - 79] = ip[ip[8] - 79]", "ip[ip[8] << ip[9]] = 0x45", "ip[ip[8] << 25] = 0",
@@ -77,16 +79,16 @@ func TestTwoFiltersFitIntoOneProgram(t *testing.T) {
 	}
 	defer program.Close()
 	v4 := func(protocol int, body []byte) []byte {
-		return ethernet(2, 1, 0x800, ipv4(0, 0, protocol, "192.0.2.1", "192.0.2.2", body))
+		return filtertest.Ethernet(2, 1, 0x800, filtertest.IPv4(0, 0, protocol, "192.0.2.1", "192.0.2.2", body))
 	}
 	for _, tt := range []struct {
 		name   string
 		packet []byte
 		want   uint32
 	}{
-		{"both match", v4(17, udp(1024, 53)), xdpPass},
-		{"only the first matches", v4(17, udp(1024, 54)), xdpDrop},
-		{"only the second matches", v4(6, tcp(1024, 53, 2, "")), xdpDrop},
+		{"both match", v4(17, filtertest.UDP(1024, 53)), xdpPass},
+		{"only the first matches", v4(17, filtertest.UDP(1024, 54)), xdpDrop},
+		{"only the second matches", v4(6, filtertest.TCP(1024, 53, 2, "")), xdpDrop},
 	} {
 		if got, _, err := program.Test(tt.packet); err != nil || got != tt.want {
 			t.Errorf("%s: verdict %d (%v), want %d", tt.name, got, err, tt.want)
@@ -138,14 +140,14 @@ func TestFiltersInTheKernelAgreeWithMatch(t *testing.T) {
 	needRoot(t)
 	_ = rlimit.RemoveMemlock() // kernels from 5.11 on do without
 	var packets [][]byte
-	for i, p := range testPackets() {
+	for i, p := range filtertest.Packets() {
 		// XDP frames have an Ethernet header at least.
 		if i%17 == 0 && len(p) >= 14 {
 			packets = append(packets, p)
 		}
 	}
 	loaded, matched := 0, 0
-	for _, expression := range readExpressions(t) {
+	for _, expression := range filtertest.Expressions() {
 		f, err := Compile(expression)
 		if err != nil {
 			continue

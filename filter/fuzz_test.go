@@ -3,15 +3,17 @@ package filter
 import (
 	"errors"
 	"testing"
+
+	"github.com/xdpipe/xdpipe/internal/filtertest"
 )
 
 func FuzzCompile(f *testing.F) {
-	for i, expression := range readExpressions(f) {
+	for i, expression := range filtertest.Expressions() {
 		if len(expression) < 200 {
 			f.Add(expression, []byte{byte(i), 1, 2, 3})
 		}
 	}
-	all := testPackets()
+	all := filtertest.Packets()
 	packets := [][]byte{nil}
 	for i := 0; i < len(all); i += 211 {
 		packets = append(packets, all[i])

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/xdpipe/xdpipe/internal/filtertest"
 )
 
 func TestAnOffsetThatIsNegativeInsideTheHeaderWrapsAsInLibpcap(t *testing.T) {
-	packet := ethernet(2, 1, 0x800, ipv4(0, 0, 17, "192.0.2.1", "192.0.2.2", udp(53, 1024)))
+	packet := filtertest.Ethernet(2, 1, 0x800, filtertest.IPv4(0, 0, 17, "192.0.2.1", "192.0.2.2", filtertest.UDP(53, 1024)))
 	tests := []struct {
 		expression string
 		want       bool
@@ -43,9 +45,9 @@ func TestTheEmptyExpressionMatchesEveryPacket(t *testing.T) {
 func TestJumpsOfEveryLengthLeadWhereTheyShould(t *testing.T) {
 	// One packet leaves at the first test and jumps over all others; of the
 	// rest the last test decides.
-	jumper := ethernet(2, 1, 0x806, make([]byte, 400))
-	yes := ethernet(2, 1, 0x88cc, make([]byte, 398), []byte{7})
-	no := ethernet(2, 1, 0x88cc, make([]byte, 399))
+	jumper := filtertest.Ethernet(2, 1, 0x806, make([]byte, 400))
+	yes := filtertest.Ethernet(2, 1, 0x88cc, make([]byte, 398), []byte{7})
+	no := filtertest.Ethernet(2, 1, 0x88cc, make([]byte, 399))
 	for n := range 300 {
 		for _, odd := range []string{"", " or ether[300] & 3 = 1"} {
 			var b strings.Builder
@@ -70,7 +72,7 @@ func TestJumpsOfEveryLengthLeadWhereTheyShould(t *testing.T) {
 }
 
 func TestMatchDoesNotAllocate(t *testing.T) {
-	packet := ethernet(2, 1, 0x800, ipv4(0, 0, 6, "192.0.2.1", "192.0.2.2", tcp(1024, 80, 2, "")))
+	packet := filtertest.Ethernet(2, 1, 0x800, filtertest.IPv4(0, 0, 6, "192.0.2.1", "192.0.2.2", filtertest.TCP(1024, 80, 2, "")))
 	for _, expression := range []string{
 		"udp port 53 and not host 10.0.0.1",
 		"tcp[tcpflags] & tcp-syn != 0 and ip[2:2] - ((ip[0] & 0xf) << 2) > 10",
@@ -84,17 +86,17 @@ func TestMatchDoesNotAllocate(t *testing.T) {
 
 func BenchmarkMatch(b *testing.B) {
 	v4 := func(p int, body []byte) []byte {
-		return ethernet(2, 1, 0x800, ipv4(0, 0, p, "192.0.2.1", "192.0.2.2", body))
+		return filtertest.Ethernet(2, 1, 0x800, filtertest.IPv4(0, 0, p, "192.0.2.1", "192.0.2.2", body))
 	}
 	packets := []struct {
 		name  string
 		bytes []byte
 	}{
-		{"dns4", v4(17, udp(1024, 53, make([]byte, 40)))},
-		{"udp4", v4(17, udp(1024, 4789, make([]byte, 40)))},
-		{"tcp4", v4(6, tcp(1024, 80, 2, ""))},
-		{"dns6", ethernet(2, 1, 0x86dd, ipv6(17, "2001:db8::1", "2001:db8::2", udp(1024, 53, make([]byte, 40))))},
-		{"arp", ethernet(2, 1, 0x806, arp(1, "192.0.2.1", "192.0.2.2"))},
+		{"dns4", v4(17, filtertest.UDP(1024, 53, make([]byte, 40)))},
+		{"udp4", v4(17, filtertest.UDP(1024, 4789, make([]byte, 40)))},
+		{"tcp4", v4(6, filtertest.TCP(1024, 80, 2, ""))},
+		{"dns6", filtertest.Ethernet(2, 1, 0x86dd, filtertest.IPv6(17, "2001:db8::1", "2001:db8::2", filtertest.UDP(1024, 53, make([]byte, 40))))},
+		{"arp", filtertest.Ethernet(2, 1, 0x806, filtertest.ARP(1, "192.0.2.1", "192.0.2.2"))},
 	}
 	for _, expression := range []string{
 		"udp port 53 and not host 10.0.0.1",

@@ -1,4 +1,4 @@
-package filter
+package filtertest
 
 import (
 	"encoding/binary"
@@ -7,12 +7,12 @@ import (
 	"slices"
 )
 
-// The packets of the differential tests: the same on every run.
-
 func be16(v int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(v)) }
 func be32(v int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(v)) }
 
-func ethernet(destination, source byte, etherType int, payload ...[]byte) []byte {
+// Ethernet returns a frame. The addresses are given by their last byte; 0xff is
+// broadcast, 0x5e multicast.
+func Ethernet(destination, source byte, etherType int, payload ...[]byte) []byte {
 	mac := func(last byte) []byte {
 		switch last {
 		case 0xff:
@@ -25,7 +25,9 @@ func ethernet(destination, source byte, etherType int, payload ...[]byte) []byte
 	return slices.Concat(mac(destination), mac(source), be16(etherType), slices.Concat(payload...))
 }
 
-func ipv4(options, fragment, protocol int, source, destination string, payload ...[]byte) []byte {
+// IPv4 returns a packet; options is their length in words, fragment the field of
+// flags and offset.
+func IPv4(options, fragment, protocol int, source, destination string, payload ...[]byte) []byte {
 	body := slices.Concat(payload...)
 	header := 20 + 4*options
 	return slices.Concat([]byte{byte(0x45 + options), 0}, be16(header+len(body)), be16(len(body)*0x101), be16(fragment),
@@ -33,23 +35,27 @@ func ipv4(options, fragment, protocol int, source, destination string, payload .
 		netip.MustParseAddr(destination).AsSlice(), make([]byte, 4*options), body)
 }
 
-func ipv6(next int, source, destination string, payload ...[]byte) []byte {
+// IPv6 returns a packet.
+func IPv6(next int, source, destination string, payload ...[]byte) []byte {
 	body := slices.Concat(payload...)
 	return slices.Concat([]byte{0x60, 0, 0, 0}, be16(len(body)), []byte{byte(next), 64},
 		netip.MustParseAddr(source).AsSlice(), netip.MustParseAddr(destination).AsSlice(), body)
 }
 
-func udp(source, destination int, payload ...[]byte) []byte {
+// UDP returns a datagram.
+func UDP(source, destination int, payload ...[]byte) []byte {
 	body := slices.Concat(payload...)
 	return slices.Concat(be16(source), be16(destination), be16(8+len(body)), be16(0), body)
 }
 
-func tcp(source, destination, flags int, payload string) []byte {
+// TCP returns a segment.
+func TCP(source, destination, flags int, payload string) []byte {
 	return slices.Concat(be16(source), be16(destination), be32(1000), be32(2000),
 		[]byte{0x50, byte(flags)}, be16(0xffff), be16(0), be16(0), []byte(payload))
 }
 
-func arp(operation int, sender, target string) []byte {
+// ARP returns a message.
+func ARP(operation int, sender, target string) []byte {
 	return slices.Concat(be16(1), be16(0x800), []byte{6, 4}, be16(operation), []byte{2, 0, 0, 0, 0, 1},
 		netip.MustParseAddr(sender).AsSlice(), make([]byte, 6), netip.MustParseAddr(target).AsSlice())
 }
@@ -82,11 +88,11 @@ func wholePackets() [][]byte {
 		q := ports[(i*5+1)%len(ports)]
 		flags := []int{2, 0x12, 0x10, 0x18, 4, 1, 0x29, 0xc2}[i%8]
 		transports = append(transports,
-			transport{17, udp(p, q, make([]byte, i*9))}, transport{6, tcp(p, q, flags, "GET / HTTP/1.1"[:i])},
-			transport{132, slices.Concat(be16(p), be16(q), be32(7), be32(9))}, transport{17, udp(p, p)})
+			transport{17, UDP(p, q, make([]byte, i*9))}, transport{6, TCP(p, q, flags, "GET / HTTP/1.1"[:i])},
+			transport{132, slices.Concat(be16(p), be16(q), be32(7), be32(9))}, transport{17, UDP(p, p)})
 	}
 	for _, t := range []int{0, 3, 8, 11, 128, 129, 135, 136} {
-		icmp := slices.Concat([]byte{byte(t), 3, 0, 0}, be32(1), ipv4(0, 0, 17, v4[0], v4[1], udp(33434, 53)))
+		icmp := slices.Concat([]byte{byte(t), 3, 0, 0}, be32(1), IPv4(0, 0, 17, v4[0], v4[1], UDP(33434, 53)))
 		transports = append(transports, transport{1, icmp}, transport{58, icmp})
 	}
 	for _, p := range []int{0, 2, 4, 9, 41, 44, 47, 50, 51, 89, 103, 112, 255} {
@@ -94,59 +100,59 @@ func wholePackets() [][]byte {
 	}
 	for i, t := range transports {
 		source, destination := v4[i%len(v4)], v4[(i/3+i+1)%len(v4)]
-		payloads4 = append(payloads4, ipv4(0, 0, t.protocol, source, destination, t.bytes))
+		payloads4 = append(payloads4, IPv4(0, 0, t.protocol, source, destination, t.bytes))
 		switch i % 4 {
 		case 0:
-			payloads4 = append(payloads4, ipv4(1+i%10, 0, t.protocol, source, destination, t.bytes))
+			payloads4 = append(payloads4, IPv4(1+i%10, 0, t.protocol, source, destination, t.bytes))
 		case 1: // first and later fragments
-			payloads4 = append(payloads4, ipv4(0, 0x2000, t.protocol, source, destination, t.bytes),
-				ipv4(0, 0x2000|i, t.protocol, destination, source, t.bytes), ipv4(2, 1<<(i%13), t.protocol, source, destination, t.bytes))
+			payloads4 = append(payloads4, IPv4(0, 0x2000, t.protocol, source, destination, t.bytes),
+				IPv4(0, 0x2000|i, t.protocol, destination, source, t.bytes), IPv4(2, 1<<(i%13), t.protocol, source, destination, t.bytes))
 		}
 		source, destination = v6[i%len(v6)], v6[(i/2+1)%len(v6)]
-		payloads6 = append(payloads6, ipv6(t.protocol, source, destination, t.bytes))
+		payloads6 = append(payloads6, IPv6(t.protocol, source, destination, t.bytes))
 		if i%5 == 0 {
 			extension := []byte{byte(t.protocol), 0, 0, 0, 0, 0, 0, 0}
-			payloads6 = append(payloads6, ipv6(0, source, destination, extension, t.bytes),
-				ipv6(43, source, destination, extension, t.bytes), ipv6(44, source, destination, extension, t.bytes),
-				ipv6(60, source, destination, extension, t.bytes))
+			payloads6 = append(payloads6, IPv6(0, source, destination, extension, t.bytes),
+				IPv6(43, source, destination, extension, t.bytes), IPv6(44, source, destination, extension, t.bytes),
+				IPv6(60, source, destination, extension, t.bytes))
 		}
 	}
 	// Tunnels.
 	inner4, inner6 := payloads4[0], payloads6[0]
-	frame := ethernet(2, 1, 0x800, inner4)
+	frame := Ethernet(2, 1, 0x800, inner4)
 	payloads4 = append(payloads4,
-		ipv4(0, 0, 47, v4[0], v4[1], be16(0), be16(0x800), inner4), ipv4(0, 0, 47, v4[0], v4[1], be16(0x2000), be16(0x6558), be32(9), frame),
-		ipv4(0, 0, 4, v4[0], v4[1], inner4), ipv4(0, 0, 41, v4[2], v4[3], inner6),
-		ipv4(0, 0, 17, v4[0], v4[1], udp(33434, 4789, be32(0x08000000), be32(5<<8), frame)),
-		ipv4(0, 0, 17, v4[0], v4[1], udp(33434, 6081, be32(0x6558), be32(5<<8), frame)))
-	payloads6 = append(payloads6, ipv6(4, v6[0], v6[1], inner4), ipv6(41, v6[0], v6[1], inner6))
+		IPv4(0, 0, 47, v4[0], v4[1], be16(0), be16(0x800), inner4), IPv4(0, 0, 47, v4[0], v4[1], be16(0x2000), be16(0x6558), be32(9), frame),
+		IPv4(0, 0, 4, v4[0], v4[1], inner4), IPv4(0, 0, 41, v4[2], v4[3], inner6),
+		IPv4(0, 0, 17, v4[0], v4[1], UDP(33434, 4789, be32(0x08000000), be32(5<<8), frame)),
+		IPv4(0, 0, 17, v4[0], v4[1], UDP(33434, 6081, be32(0x6558), be32(5<<8), frame)))
+	payloads6 = append(payloads6, IPv6(4, v6[0], v6[1], inner4), IPv6(41, v6[0], v6[1], inner6))
 
 	macs := []byte{1, 2, 3, 0xff, 0x5e}
 	wrap := func(i, etherType, ppp int, version bool, p []byte) {
 		to, from := macs[i%len(macs)], macs[(i/5)%3]
-		add(ethernet(to, from, etherType, p))
+		add(Ethernet(to, from, etherType, p))
 		id := []int{5, 100, 200, 4095, 0}[i%5]
 		switch i % 7 {
 		case 0:
-			add(ethernet(to, from, 0x8100, tag(id|0x2000, etherType), p))
+			add(Ethernet(to, from, 0x8100, tag(id|0x2000, etherType), p))
 		case 1:
-			add(ethernet(to, from, 0x88a8, tag(id, 0x8100), tag(100, etherType), p))
-			add(ethernet(to, from, 0x8100, tag(100, 0x8100), tag(200, etherType), p))
+			add(Ethernet(to, from, 0x88a8, tag(id, 0x8100), tag(100, etherType), p))
+			add(Ethernet(to, from, 0x8100, tag(100, 0x8100), tag(200, etherType), p))
 		case 2:
-			add(ethernet(to, from, 0x9100, tag(5, 0x8100), tag(id, 0x8100), tag(7, etherType), p))
+			add(Ethernet(to, from, 0x9100, tag(5, 0x8100), tag(id, 0x8100), tag(7, etherType), p))
 		case 3:
-			add(ethernet(to, from, 0x8864, []byte{0x11, 0}, be16([]int{1, 39}[i%2]), be16(len(p)+2), be16(ppp), p))
-			add(ethernet(to, from, 0x8100, tag(id, 0x8864), []byte{0x11, 0}, be16(39), be16(len(p)+2), be16(ppp), p))
+			add(Ethernet(to, from, 0x8864, []byte{0x11, 0}, be16([]int{1, 39}[i%2]), be16(len(p)+2), be16(ppp), p))
+			add(Ethernet(to, from, 0x8100, tag(id, 0x8864), []byte{0x11, 0}, be16(39), be16(len(p)+2), be16(ppp), p))
 		case 4:
 			if version {
-				add(ethernet(to, from, 0x8847, label(100, true), p))
-				add(ethernet(to, from, 0x8847, label(100, false), label(200, true), p))
+				add(Ethernet(to, from, 0x8847, label(100, true), p))
+				add(Ethernet(to, from, 0x8847, label(100, false), label(200, true), p))
 			}
 		case 5:
 			if version {
-				add(ethernet(to, from, 0x8847, label(100000, false), label(1024, true), p))
-				add(ethernet(to, from, 0x8847, label(100000, true), label(1024, false), p))
-				add(ethernet(to, from, 0x8100, tag(id, 0x8847), label(1024, true), p))
+				add(Ethernet(to, from, 0x8847, label(100000, false), label(1024, true), p))
+				add(Ethernet(to, from, 0x8847, label(100000, true), label(1024, false), p))
+				add(Ethernet(to, from, 0x8100, tag(id, 0x8847), label(1024, true), p))
 			}
 		}
 	}
@@ -157,7 +163,7 @@ func wholePackets() [][]byte {
 		wrap(i, 0x86dd, 0x57, true, p)
 	}
 	for i := range v4 {
-		p := arp(1+i%4, v4[i], v4[(i+1)%len(v4)])
+		p := ARP(1+i%4, v4[i], v4[(i+1)%len(v4)])
 		wrap(i, 0x806, 0x21, false, p)
 		wrap(i, 0x8035, 0x21, false, p)
 	}
@@ -181,9 +187,9 @@ func wholePackets() [][]byte {
 	return packets
 }
 
-// testPackets returns whole frames, frames cut at every length, frames with
+// Packets returns whole frames, frames cut at every length, frames with
 // bytes changed, and noise.
-func testPackets() [][]byte {
+func Packets() [][]byte {
 	random := rand.New(rand.NewPCG(1, 2))
 	whole := wholePackets()
 	packets := slices.Clone(whole)
