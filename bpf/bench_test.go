@@ -35,6 +35,9 @@ func BenchmarkSteer(b *testing.B) {
 		{"1 rule with prefixes", Policy{Rules: prefixed(1)}, dns4},
 		{"64 rules with prefixes", Policy{Rules: prefixed(64)}, dns4},
 		{"64 rules, none matches", Policy{Rules: ports(65)[:64]}, dns4},
+		{"filter", Policy{Filter: "udp port 53 and not host 10.0.0.1"}, dns4},
+		{"filter, IPv6", Policy{Filter: "udp port 53 and not host 10.0.0.1"}, dns6},
+		{"64 rules, none matches, and filter", Policy{Rules: ports(65)[:64], Filter: "udp port 53 and not host 10.0.0.1"}, dns4},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			s := loadWithSocket(b)
@@ -57,13 +60,23 @@ func BenchmarkSteer(b *testing.B) {
 }
 
 func BenchmarkSetPolicy(b *testing.B) {
-	s := load(b)
-	var policy Policy
+	var most Policy
 	for i := range MaxRules {
-		policy.Rules = append(policy.Rules, rules(b, fmt.Sprintf("udp dst_port=%d src=192.0.%d.0/24", 1000+i, i))...)
+		most.Rules = append(most.Rules, rules(b, fmt.Sprintf("udp dst_port=%d src=192.0.%d.0/24", 1000+i, i))...)
 	}
-	b.ReportAllocs()
-	for b.Loop() {
-		setPolicy(b, s, policy)
+	for _, bench := range []struct {
+		name   string
+		policy Policy
+	}{
+		{"64 rules", most},
+		{"filter", Policy{Filter: "udp port 53 and not host 10.0.0.1"}},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			s := load(b)
+			b.ReportAllocs()
+			for b.Loop() {
+				setPolicy(b, s, bench.policy)
+			}
+		})
 	}
 }

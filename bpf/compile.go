@@ -12,8 +12,11 @@ type tables struct {
 	prefixes6 map[steerPrefix6]uint64
 }
 
-// The bank's flag for Policy.All (BANK_REDIRECT_UNMATCHED in steer.c).
-const redirectUnmatched = 1
+// The bank's flags for Policy.All and Policy.Filter (BANK_… in steer.c).
+const (
+	redirectUnmatched = 1
+	filterUnmatched   = 2
+)
 
 // The key's bits before the address: generation and direction.
 const prefixBits = 64
@@ -29,6 +32,9 @@ func compile(policy Policy, generation uint32) *tables {
 	b.Generation = generation
 	if policy.All {
 		b.Flags |= redirectUnmatched
+	}
+	if policy.Filter != "" {
+		b.Flags |= filterUnmatched
 	}
 	for i, rule := range rules {
 		bit := uint64(1) << i

@@ -23,10 +23,15 @@ func (c *Counter) add(o Counter) {
 type Counters struct {
 	// Each packet is in exactly one of these.
 	Redirect     Counter // given to a socket (the kernel counts what its ring had no room for)
-	PassNoMatch  Counter // to the kernel: no rule matched
+	PassNoMatch  Counter // to the kernel: no rule matched, nor the filter if there is one
 	PassRule     Counter // to the kernel: a rule says so
 	PassNoSocket Counter // to the kernel: to be redirected, but its queue has no socket
 	DropRule     Counter // discarded: a rule says so
+	PassNoFilter Counter // to the kernel: the filter of the policy was not there to ask
+
+	// Filter has the packets that filters matched, counted beside the verdict,
+	// which is Redirect or PassNoSocket.
+	Filter Counter
 
 	// Packets whose headers could not be read as far as the rules needed, counted
 	// beside the verdict.
@@ -61,7 +66,7 @@ var reasons = [steerReasonREASON_COUNT]struct {
 		Reason{"redirect", true, "given to an AF_XDP socket"},
 		func(c *Counters) *Counter { return &c.Redirect }},
 	steerReasonREASON_PASS_NO_MATCH: {
-		Reason{"pass_no_match", true, "left to the kernel: no rule matched"},
+		Reason{"pass_no_match", true, "left to the kernel: no rule or filter matched"},
 		func(c *Counters) *Counter { return &c.PassNoMatch }},
 	steerReasonREASON_PASS_RULE: {
 		Reason{"pass_rule", true, "left to the kernel by a rule"},
@@ -72,6 +77,12 @@ var reasons = [steerReasonREASON_COUNT]struct {
 	steerReasonREASON_DROP_RULE: {
 		Reason{"drop_rule", true, "dropped by a rule"},
 		func(c *Counters) *Counter { return &c.DropRule }},
+	steerReasonREASON_PASS_NO_FILTER: {
+		Reason{"pass_no_filter", true, "left to the kernel: the program of the filter is gone, because its map was neither held nor pinned; set the policy again"},
+		func(c *Counters) *Counter { return &c.PassNoFilter }},
+	steerReasonREASON_FILTER: {
+		Reason{"filter", false, "the filter matched; the packet was redirected, or passed where its queue has no socket"},
+		func(c *Counters) *Counter { return &c.Filter }},
 	steerReasonREASON_TRUNCATED: {
 		Reason{"truncated", false, "the packet ends within a header; rules that need more of it did not match"},
 		func(c *Counters) *Counter { return &c.Truncated }},

@@ -17,6 +17,7 @@ var (
 	someAddresses6 = []string{"2001:db8::1", "2001:db8::8000:0:0:1", "2001:db8:1::1", "fe80::1", "ff02::1", "::", "2001:db9::"}
 	someBits4      = []int{0, 1, 8, 16, 23, 24, 25, 31, 32}
 	someBits6      = []int{0, 1, 10, 31, 32, 48, 64, 65, 127, 128}
+	someFilters    = []string{"udp", "port 53 or port 80", "ip6", "vlan and ip", "src net 192.0.2.0/24", "tcp[13] & 2 = 0", "not ip"}
 	someExtensions = []uint8{hopByHop, routing, fragment, authentication, destination}
 )
 
@@ -76,6 +77,9 @@ func (r random) rule() Rule {
 
 func (r random) policy() Policy {
 	policy := Policy{All: r.chance(4)}
+	if !policy.All && r.chance(2) {
+		policy.Filter = pick(r, someFilters)
+	}
 	for range pick(r, []int{0, 1, 2, 5, 20, 63, 64}) {
 		policy.Rules = append(policy.Rules, r.rule())
 	}
@@ -143,13 +147,15 @@ func TestTheProgramDecidesLikeTheReference(t *testing.T) {
 		hits := make([]uint64, len(policy.Rules))
 		for range packets {
 			b := r.packet()
-			want := policy.verdict(b)
+			linear := 14 + r.IntN(60)
 			var got uint32
-			if linear := 14 + r.IntN(60); split && linear < len(b) {
+			if split && linear < len(b) {
 				got = verdictOfFragmented(t, s, b, linear)
 			} else {
+				linear = len(b)
 				got = verdict(t, s, b)
 			}
+			want := policy.verdict(b, linear)
 			ran++
 			i := policy.match(b)
 			if got != want {

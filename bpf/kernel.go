@@ -20,9 +20,7 @@ func liftMemlock() error {
 
 // loadError says why the kernel refused the program or a map.
 func loadError(err, memlock error) error {
-	// Without CAP_PERFMON the verifier refuses pointer arithmetic on packets, as
-	// it does for other mistakes, with EACCES.
-	if errors.Is(err, unix.EACCES) && !capable(unix.CAP_PERFMON) && !capable(unix.CAP_SYS_ADMIN) {
+	if lacksPerfmon(err) {
 		return fmt.Errorf("load %s: %w", ProgramName, permission(err))
 	}
 	if errors.Is(err, unix.EPERM) {
@@ -37,6 +35,13 @@ func loadError(err, memlock error) error {
 		return fmt.Errorf("load %s: %w: it needs XDP with fragments, Linux 5.18 or later: %w", ProgramName, ErrKernelTooOld, err)
 	}
 	return fmt.Errorf("load %s: %w", ProgramName, err)
+}
+
+// lacksPerfmon reports whether err comes of a missing CAP_PERFMON. Without it the
+// verifier refuses pointer arithmetic on packets, as it does for other mistakes,
+// with EACCES.
+func lacksPerfmon(err error) bool {
+	return errors.Is(err, unix.EACCES) && !capable(unix.CAP_PERFMON) && !capable(unix.CAP_SYS_ADMIN)
 }
 
 // permission names the capabilities if that is what err is about.

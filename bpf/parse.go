@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/xdpipe/xdpipe/filter"
 )
 
 const (
@@ -104,6 +106,9 @@ func ParseRule(text string) (Rule, error) {
 		if !found {
 			key, value = keyOf(field), field
 			if key == "" {
+				if _, err := filter.Compile(text); err == nil {
+					return Rule{}, ruleError("", "%s is a filter expression, not a rule; give it as the filter (--filter, or filter: in a configuration)", quoted(text))
+				}
 				return Rule{}, ruleError("", "%s is neither key=value nor a known name; keys are %s", quoted(field), ruleKeys)
 			}
 		}

@@ -24,6 +24,7 @@ type pinnedMap struct {
 var pinnedMaps = []pinnedMap{
 	{steerMapActive, func(m *steerMaps) **ebpf.Map { return &m.Active }},
 	{steerMapCounters, func(m *steerMaps) **ebpf.Map { return &m.Counters }},
+	{steerMapFilters, func(m *steerMaps) **ebpf.Map { return &m.Filters }},
 	{steerMapHits, func(m *steerMaps) **ebpf.Map { return &m.Hits }},
 	{steerMapPrefixes4, func(m *steerMaps) **ebpf.Map { return &m.Prefixes4 }},
 	{steerMapPrefixes6, func(m *steerMaps) **ebpf.Map { return &m.Prefixes6 }},
@@ -138,7 +139,7 @@ func LoadPinned(dir string) (*Steering, error) {
 	if err != nil {
 		return fail(err)
 	}
-	s := &Steering{bank: bankSpec(spec)}
+	s := &Steering{bank: bankSpec(spec), filter: spec.Programs[steerProgXdpipeFilter]}
 	program, err := ebpf.LoadPinnedProgram(filepath.Join(dir, programPin), nil)
 	if err != nil {
 		return fail(missing(err, programPin))

@@ -3,6 +3,8 @@ package bpf
 import (
 	"encoding/binary"
 	"net/netip"
+
+	"github.com/xdpipe/xdpipe/filter"
 )
 
 // headers is what can be read of a packet. It is parsed whole, whatever rules
@@ -131,10 +133,11 @@ func (h headers) matchedBy(r Rule) bool {
 }
 
 // verdict returns what the program returns when the packet's queue has a socket.
-func (p Policy) verdict(b []byte) uint32 {
+// The filter sees the first linear bytes.
+func (p Policy) verdict(b []byte, linear int) uint32 {
 	i := p.match(b)
 	switch {
-	case i < 0 && p.All:
+	case i < 0 && (p.All || p.Filter != "" && filter.MustCompile(p.Filter).Match(b[:linear])):
 		return xdpRedirect
 	case i < 0:
 		return xdpPass

@@ -46,6 +46,7 @@ func TestParseRuleSaysWhatIsWrong(t *testing.T) {
 	tests := []struct{ text, want string }{
 		{"", "rule: the text is empty; write key=value, with the keys ethertype, protocol, src, dst, src_port, dst_port, port, vlan, action"},
 		{"frobnicate", `rule: "frobnicate" is neither key=value nor a known name; keys are`},
+		{"udp port 53", `rule: "udp port 53" is a filter expression, not a rule; give it as the filter (--filter, or filter: in a configuration)`},
 		{"proto=udp", `rule: key "proto" is unknown; keys are`},
 		{"udp protocol=tcp", "rule: protocol: it is given twice; give it once, or write two rules"},
 		{"action=drop", "rule: it names no field, so every packet would match; name one, or ask for all packets"},

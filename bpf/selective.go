@@ -43,7 +43,7 @@ func (p Policy) Selective() bool {
 
 // CheckSelective returns an error that names the rule and the traffic when the
 // policy may cut the machine off: when All is set, or when a rule that redirects
-// or drops can match ARP, IPv6 neighbour discovery, SSH or DHCP.
+// or drops, or the filter, can match ARP, IPv6 neighbour discovery, SSH or DHCP.
 //
 // A rule is harmless if it names a VLAN; or a protocol, ports or an ethertype
 // that none of these use; or a prefix of at least /16 for IPv4 or /32 for IPv6.
@@ -51,7 +51,12 @@ func (p Policy) Selective() bool {
 //
 // Rules that pass are not taken into account, also where they come first: the
 // answer errs towards not selective. The machine's addresses are not known here:
-// a narrow prefix that holds them goes unnoticed.
+// a narrow prefix in a rule that holds them goes unnoticed.
+//
+// A filter is harmless if it can match none of that traffic whatever the
+// addresses, lengths and contents are, nor ICMP errors, on which path MTU
+// discovery depends. So it has to name a protocol, ports, a VLAN or an ethertype;
+// hosts and networks do not make it harmless, however few they are.
 func (p Policy) CheckSelective() error {
 	if p.All {
 		return errors.New("policy is not selective: it redirects all packets")
@@ -59,6 +64,15 @@ func (p Policy) CheckSelective() error {
 	for i, rule := range p.Rules {
 		if what := rule.threatens(); what != "" {
 			return fmt.Errorf("policy is not selective: rule %d (%s) can take %s; name a VLAN, a narrower prefix, or a protocol and ports", i, rule, what)
+		}
+	}
+	if p.Filter != "" {
+		f, err := compileFilter(p.Filter)
+		if err != nil {
+			return err
+		}
+		if what := threatenedBy(f); what != "" {
+			return fmt.Errorf("policy is not selective: the filter (%s) can take %s; name a VLAN, an ethertype, or a protocol and ports", p.Filter, what)
 		}
 	}
 	return nil

@@ -17,6 +17,19 @@
  * slot: a packet sees all of one policy or all of the other. Prefixes cannot
  * live in a bank, so their tries are shared and the bank's generation is the
  * first 32 bits of their keys.
+ *
+ * What no rule matches a policy may decide by a filter expression. That is
+ * code, not a table: user space loads xdpipe_filter below with the expression
+ * for its body and puts it into `filters`, from where it is tail-called. The
+ * array has two slots, one for even generations and one for odd. The new
+ * filter is loaded into the slot that the policy in force does not use, before
+ * the swap of banks; a packet reads its bank once, and of the filters it can
+ * only reach the one of that bank's generation. So the swap of banks remains
+ * the one moment that decides, for tables and filter alike, and it is a map
+ * update like any other: it works on pinned maps, from another process, and the
+ * attached program stays the same. (A program array cannot itself be in a map
+ * of maps, and replacing the attached program would need the link that holds
+ * it, and swap the program at another moment than the tables.)
  */
 
 #include "bpf.h"
@@ -44,6 +57,9 @@
 #define IP6_OFFSET_MASK 0xfff8
 
 #define BANK_REDIRECT_UNMATCHED 1
+#define BANK_FILTER_UNMATCHED 2
+
+#define FILTER_SLOTS 2
 
 /* The tables of one policy. A class is an index into the mask array beside
  * it: 64 rules split a field's values into at most 129 classes, so a byte
@@ -86,6 +102,8 @@ enum reason {
 	REASON_PASS_RULE,
 	REASON_PASS_NO_SOCKET,
 	REASON_DROP_RULE,
+	REASON_PASS_NO_FILTER,
+	REASON_FILTER,
 	REASON_TRUNCATED,
 	REASON_MALFORMED,
 	REASON_TOO_DEEP,
@@ -180,6 +198,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct record);
 } records SEC(".maps");
+
+/* The filter of each policy, by the parity of its generation. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, FILTER_SLOTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} filters SEC(".maps");
 
 /* User space replaces max_entries by the device's largest queue count. */
 struct {
@@ -507,6 +533,15 @@ int xdpipe_steer(struct xdp_md *ctx)
 	if (!matched) {
 		if (bank->flags & BANK_REDIRECT_UNMATCHED)
 			return redirect(ctx);
+		if (bank->flags & BANK_FILTER_UNMATCHED) {
+			/* Returns only if there is no program in the slot: the
+			 * kernel empties the array when the last process that
+			 * has it open ends and it is not pinned. */
+			bpf_tail_call(ctx, &filters,
+				      bank->generation & (FILTER_SLOTS - 1));
+			count(ctx, REASON_PASS_NO_FILTER);
+			return XDP_PASS;
+		}
 		count(ctx, REASON_PASS_NO_MATCH);
 		return XDP_PASS;
 	}
@@ -523,6 +558,28 @@ int xdpipe_steer(struct xdp_md *ctx)
 		return XDP_DROP;
 	}
 	count(ctx, REASON_PASS_RULE);
+	return XDP_PASS;
+}
+
+/* filter stands for the expression. User space replaces its instructions: 0 is
+ * no match. Being global it is verified by itself, and nothing about the result
+ * is taken for granted here. */
+__noinline int filter(struct xdp_md *ctx)
+{
+	int matches = 0;
+
+	asm volatile("" : "+r"(matches) : "r"(ctx));
+	return matches;
+}
+
+SEC("xdp.frags")
+int xdpipe_filter(struct xdp_md *ctx)
+{
+	if (filter(ctx)) {
+		count(ctx, REASON_FILTER);
+		return redirect(ctx);
+	}
+	count(ctx, REASON_PASS_NO_MATCH);
 	return XDP_PASS;
 }
 

@@ -76,10 +76,12 @@ const (
 	steerReasonREASON_PASS_RULE      steerReason = 2
 	steerReasonREASON_PASS_NO_SOCKET steerReason = 3
 	steerReasonREASON_DROP_RULE      steerReason = 4
-	steerReasonREASON_TRUNCATED      steerReason = 5
-	steerReasonREASON_MALFORMED      steerReason = 6
-	steerReasonREASON_TOO_DEEP       steerReason = 7
-	steerReasonREASON_COUNT          steerReason = 8
+	steerReasonREASON_PASS_NO_FILTER steerReason = 5
+	steerReasonREASON_FILTER         steerReason = 6
+	steerReasonREASON_TRUNCATED      steerReason = 7
+	steerReasonREASON_MALFORMED      steerReason = 8
+	steerReasonREASON_TOO_DEEP       steerReason = 9
+	steerReasonREASON_COUNT          steerReason = 10
 )
 
 type steerRecord struct {
@@ -95,15 +97,17 @@ type steerRecord struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	steerMapActive       = "active"
-	steerMapCounters     = "counters"
-	steerMapEmpty        = "empty"
-	steerMapHits         = "hits"
-	steerMapPrefixes4    = "prefixes4"
-	steerMapPrefixes6    = "prefixes6"
-	steerMapRecords      = "records"
-	steerMapXsks         = "xsks"
-	steerProgXdpipeSteer = "xdpipe_steer"
+	steerMapActive        = "active"
+	steerMapCounters      = "counters"
+	steerMapEmpty         = "empty"
+	steerMapFilters       = "filters"
+	steerMapHits          = "hits"
+	steerMapPrefixes4     = "prefixes4"
+	steerMapPrefixes6     = "prefixes6"
+	steerMapRecords       = "records"
+	steerMapXsks          = "xsks"
+	steerProgXdpipeFilter = "xdpipe_filter"
+	steerProgXdpipeSteer  = "xdpipe_steer"
 )
 
 // loadSteer returns the embedded CollectionSpec for steer.
@@ -148,7 +152,8 @@ type steerSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerProgramSpecs struct {
-	XdpipeSteer *ebpf.ProgramSpec `ebpf:"xdpipe_steer"`
+	XdpipeFilter *ebpf.ProgramSpec `ebpf:"xdpipe_filter"`
+	XdpipeSteer  *ebpf.ProgramSpec `ebpf:"xdpipe_steer"`
 }
 
 // steerMapSpecs contains maps before they are loaded into the kernel.
@@ -158,6 +163,7 @@ type steerMapSpecs struct {
 	Active    *ebpf.MapSpec `ebpf:"active"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Empty     *ebpf.MapSpec `ebpf:"empty"`
+	Filters   *ebpf.MapSpec `ebpf:"filters"`
 	Hits      *ebpf.MapSpec `ebpf:"hits"`
 	Prefixes4 *ebpf.MapSpec `ebpf:"prefixes4"`
 	Prefixes6 *ebpf.MapSpec `ebpf:"prefixes6"`
@@ -194,6 +200,7 @@ type steerMaps struct {
 	Active    *ebpf.Map `ebpf:"active"`
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Empty     *ebpf.Map `ebpf:"empty"`
+	Filters   *ebpf.Map `ebpf:"filters"`
 	Hits      *ebpf.Map `ebpf:"hits"`
 	Prefixes4 *ebpf.Map `ebpf:"prefixes4"`
 	Prefixes6 *ebpf.Map `ebpf:"prefixes6"`
@@ -206,6 +213,7 @@ func (m *steerMaps) Close() error {
 		m.Active,
 		m.Counters,
 		m.Empty,
+		m.Filters,
 		m.Hits,
 		m.Prefixes4,
 		m.Prefixes6,
@@ -224,11 +232,13 @@ type steerVariables struct {
 //
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerPrograms struct {
-	XdpipeSteer *ebpf.Program `ebpf:"xdpipe_steer"`
+	XdpipeFilter *ebpf.Program `ebpf:"xdpipe_filter"`
+	XdpipeSteer  *ebpf.Program `ebpf:"xdpipe_steer"`
 }
 
 func (p *steerPrograms) Close() error {
 	return _SteerClose(
+		p.XdpipeFilter,
 		p.XdpipeSteer,
 	)
 }

@@ -36,6 +36,7 @@ type Steering struct {
 	program *ebpf.Program
 	maps    steerMaps     // without Empty
 	bank    *ebpf.MapSpec // of the maps that Active holds
+	filter  *ebpf.ProgramSpec
 
 	mu         sync.Mutex
 	closed     bool
@@ -62,21 +63,39 @@ func Load(options Options) (*Steering, error) {
 	spec.Maps[steerMapXsks].MaxEntries = uint32(queues)
 
 	memlock := liftMemlock()
-	var objects steerObjects
-	if err := spec.LoadAndAssign(&objects, nil); err != nil {
+	s, err := newSteering(spec)
+	if refusesTailCalls(err) {
+		withoutFilters(spec.Programs[steerProgXdpipeSteer])
+		s, err = newSteering(spec)
+	}
+	if err != nil {
 		return nil, loadError(err, memlock)
 	}
+	return s, nil
+}
+
+// newSteering loads what spec describes, with the policy that lets everything
+// pass. Filters are loaded with a policy that has one.
+func newSteering(spec *ebpf.CollectionSpec) (*Steering, error) {
+	var objects struct {
+		Program *ebpf.Program `ebpf:"xdpipe_steer"`
+		steerMaps
+	}
+	if err := spec.LoadAndAssign(&objects, nil); err != nil {
+		return nil, err
+	}
 	s := &Steering{
-		program: objects.XdpipeSteer,
+		program: objects.Program,
 		maps:    objects.steerMaps,
 		bank:    bankSpec(spec),
+		filter:  spec.Programs[steerProgXdpipeFilter],
 		current: compile(Policy{}, 0),
 	}
 	empty := s.maps.Empty
 	s.maps.Empty = nil
-	err = s.record(empty, Policy{}, 0)
+	err := s.record(empty, Policy{}, 0)
 	if err = errors.Join(err, empty.Close()); err != nil {
-		return nil, errors.Join(fmt.Errorf("load %s: %w", ProgramName, err), s.Close())
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
@@ -159,7 +178,8 @@ func (p Policy) clone() Policy {
 }
 
 // Close lets go of the program and the maps. What is attached or pinned goes on
-// working. A second Close does nothing.
+// working, but a filter only if the maps are pinned: else packets that it would
+// decide on pass to the kernel. A second Close does nothing.
 func (s *Steering) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,12 +8,12 @@ import (
 )
 
 // recordVersion changes with the layout or the meaning of any map.
-const recordVersion = 1
+const recordVersion = 2
 
 // SetPolicy replaces the policy while packets flow: each packet is decided by all
 // of the old policy or all of the new. When it returns, no packet is decided by
 // the old one any more. On an error before that point the old policy stays in
-// force. The counters of rules start at 0, all others go on. It takes
+// force; it is a *FilterError where the kernel refuses the filter. The counters of rules start at 0, all others go on. It takes
 // milliseconds: the kernel waits until every CPU has left the program.
 func (s *Steering) SetPolicy(policy Policy) error {
 	if err := policy.Validate(); err != nil {
@@ -29,14 +29,18 @@ func (s *Steering) SetPolicy(policy Policy) error {
 	generation := s.generation + 1
 	next := compile(policy, generation)
 	if err := s.activate(policy, next); err != nil {
-		return errors.Join(fmt.Errorf("set policy: %w", permission(err)), s.deletePrefixes(next))
+		var refused *FilterError // says itself what is missing
+		if !errors.As(err, &refused) {
+			err = permission(err)
+		}
+		return errors.Join(fmt.Errorf("set policy: %w", err), s.deletePrefixes(next), s.putFilter(generation, nil))
 	}
 	// Updating a map of maps, the kernel waits for an RCU grace period before it
 	// returns (maybe_wait_bpf_programs, since Linux 4.20). No packet is left that
 	// began under the old bank, so what belonged to it may go.
 	old := s.current
 	s.policy, s.generation, s.current = policy, generation, next
-	if err := s.deletePrefixes(old); err != nil {
+	if err := errors.Join(s.deletePrefixes(old), s.putFilter(old.bank.Generation, nil)); err != nil {
 		return fmt.Errorf("set policy: it is in force, but remains of the old one stay: %w", permission(err))
 	}
 	return nil
@@ -46,6 +50,16 @@ func (s *Steering) SetPolicy(policy Policy) error {
 // comes before the first prefix, so that whoever loads the pins after a crash
 // knows what to delete.
 func (s *Steering) activate(policy Policy, next *tables) error {
+	if policy.Filter != "" {
+		program, err := s.loadFilter(policy.Filter)
+		if err != nil {
+			return err
+		}
+		defer program.Close() // the map holds it
+		if err := s.putFilter(next.bank.Generation, program); err != nil {
+			return err
+		}
+	}
 	bank, err := ebpf.NewMap(s.bank)
 	if err != nil {
 		return fmt.Errorf("create bank: %w", err)
@@ -149,6 +163,9 @@ func (s *Steering) recall() error {
 	}
 	if !found {
 		return fmt.Errorf("no policy record is of the active bank %d: %w", active, ErrIncompatible)
+	}
+	if err := s.putFilter(s.generation+1, nil); err != nil {
+		return err
 	}
 	if stale != nil {
 		return s.deletePrefixes(stale)
