@@ -158,7 +158,7 @@ func ParseConfig(file string, data []byte) (*Config, error) {
 	case root == nil || isNull(root):
 		return nil, ConfigErrors{{file, 1, 1, "empty: want ports and pipelines"}}
 	}
-	d := &decoder{file: file}
+	d := &decoder{file: file, source: data}
 	c := &Config{file: file}
 	at := d.decodeStruct(root, reflect.ValueOf(c).Elem(), "yaml", "")
 	c.check(d, at)

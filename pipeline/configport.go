@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/xdpipe/xdpipe/filter"
 	"github.com/xdpipe/xdpipe/xsk"
 )
 
@@ -21,7 +23,7 @@ type PortConfig struct {
 	NetNS     string         `yaml:"netns"`           // name or path of a network namespace; "" is the process's own
 	Queues    QueuesConfig   `yaml:"queues"`          // all, or a list
 	Workers   []int          `yaml:"workers" min:"0"` // that own the queues, in their order; none: dealt out
-	Steer     SteerConfig    `yaml:"steer" required:"true" doc:"all, or rules such as protocol=udp,dst_port=53"`
+	Steer     SteerConfig    `yaml:"steer" required:"true" doc:"all, rules such as protocol=udp,dst_port=53, or {filter: udp port 53}"`
 	Mode      string         `yaml:"mode"`      // native, generic, or auto ("")
 	ZeroCopy  ZeroCopyConfig `yaml:"zero_copy"` // prefer, require, never
 	BusyPoll  bool           `yaml:"busy_poll"`
@@ -78,15 +80,24 @@ func (q *QueuesConfig) decodeNode(d *decoder, n *yaml.Node) {
 }
 
 // SteerConfig says which packets a port takes from the kernel: all, or those
-// that rules choose. Rules are in the text form of package bpf.
+// that rules and, of what no rule matches, a filter choose. Rules are in the text
+// form of package bpf.
 type SteerConfig struct {
-	All   bool
-	Rules []SteerRule
-	Pos   Pos
+	All    bool
+	Rules  []SteerRule
+	Filter SteerFilter
+	Pos    Pos
 }
 
 // A SteerRule is the text of a rule and where it stands.
 type SteerRule struct {
+	Text string
+	Pos  Pos
+}
+
+// A SteerFilter is an expression of the pcap-filter language, which was compiled
+// to see that it can be, and where it stands. Without one Text is empty.
+type SteerFilter struct {
 	Text string
 	Pos  Pos
 }
@@ -103,11 +114,59 @@ func (s *SteerConfig) decodeNode(d *decoder, n *yaml.Node) {
 	}
 	for _, item := range items {
 		item = resolve(item)
+		if isFilter(item) {
+			if s.Filter.Pos != (Pos{}) {
+				d.errorf(posOf(item), "steer: a second filter; join the expressions with or")
+				continue
+			}
+			s.Filter.decodeNode(d, item)
+			continue
+		}
 		text, ok := steerText(item)
-		if !ok {
-			d.errorf(posOf(item), "steer: found %s, want all, a rule such as protocol=udp,dst_port=53, or a list of rules", describe(item))
+		switch {
+		case !ok:
+			d.errorf(posOf(item), "steer: found %s, want all, a rule such as protocol=udp,dst_port=53, a filter such as {filter: udp port 53}, or a list of them", describe(item))
+		case s.Filter.Pos != (Pos{}):
+			d.errorf(posOf(item), "steer: a rule after the filter; rules are tried before it, so write it before it")
 		}
 		s.Rules = append(s.Rules, SteerRule{text, posOf(item)})
+	}
+}
+
+const filterKey = "filter"
+
+// isFilter tells a filter from a rule: a mapping with the key filter.
+func isFilter(n *yaml.Node) bool {
+	for i := 0; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
+		if n.Content[i].Value == filterKey {
+			return true
+		}
+	}
+	return false
+}
+
+func (f *SteerFilter) decodeNode(d *decoder, n *yaml.Node) {
+	f.Pos = posOf(n)
+	if len(n.Content) != 2 {
+		d.errorf(f.Pos, "steer: a filter has one key, filter; write rules as other items of a list, before it")
+		return
+	}
+	value := resolve(n.Content[1])
+	f.Pos = posOf(value)
+	if value.Kind != yaml.ScalarNode || isNull(value) || strings.TrimSpace(value.Value) == "" {
+		d.errorf(f.Pos, "steer: filter: found %s, want an expression such as udp port 53; for all packets write steer: all", describe(value))
+		return
+	}
+	f.Text = value.Value
+	_, err := filter.Compile(f.Text)
+	var wrong *filter.Error
+	if !errors.As(err, &wrong) {
+		return
+	}
+	if at, ok := d.within(value, wrong.Column-1); ok {
+		d.errorf(at, "steer: filter: %s", wrong.Message)
+	} else {
+		d.errorf(f.Pos, "steer: filter: column %d of the expression: %s", wrong.Column, wrong.Message)
 	}
 }
 

@@ -57,9 +57,10 @@ func posOf(n *yaml.Node) Pos { return Pos{n.Line, n.Column} }
 // by itself, rejects those no field has, and collects every mistake with its
 // position.
 type decoder struct {
-	file  string
-	quick bool // the nodes are of the quick form
-	errs  ConfigErrors
+	file   string
+	source []byte // the text of the file, if there is one
+	quick  bool   // the nodes are of the quick form
+	errs   ConfigErrors
 }
 
 func (d *decoder) errorf(at Pos, format string, args ...any) {
