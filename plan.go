@@ -147,11 +147,12 @@ func planPort(cfg *pipeline.Config, pc pipeline.PortConfig) (_ PortPlan, err err
 		}
 		port.Policy.Rules = append(port.Policy.Rules, rule)
 	}
+	port.Policy.Filter = pc.Steer.Filter.Text
 	if err := port.Policy.Validate(); err != nil {
 		return fail(pc.Steer.Pos, "steer: %v", err)
 	}
 	if err := control.GuardDefaultRoute(link, port.Policy.Selective(), pc.Insist); err != nil {
-		return fail(pc.Pos, "%v", err)
+		return fail(pc.Pos, "%v (%v)", err, port.Policy.CheckSelective())
 	}
 	return port, nil
 }

@@ -13,6 +13,7 @@
 // inside an XDP program. All three give the same answer on every frame, and the
 // one tcpdump's own compiler gives. The tests compare them on some hundred
 // expressions and thousands of frames: whole, cut short, changed and noise.
+// [Filter.MayMatch] answers for frames that are known in part.
 //
 // # How it works
 //
@@ -20,7 +21,8 @@
 // of fields joined by and, or and not (generate.go and the files named for what
 // they generate), a graph of tests without those whose outcome is known on the
 // way to them (graph.go), and a program (assemble.go). match.go and ebpf.go
-// translate that.
+// translate that; pattern.go
+// follows it without a frame.
 //
 // # Caveats
 //

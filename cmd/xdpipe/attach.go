@@ -15,26 +15,25 @@ import (
 func (a *app) attach() *cobra.Command {
 	var (
 		netns, mode     string
-		all             bool
-		rules           []string
+		steer           steerFlags
 		replace, insist bool
 	)
 	cmd := &cobra.Command{
-		Use:   "attach IFACE (--all | --rule RULE…)",
+		Use:   "attach IFACE (--all | --rule RULE… | --filter EXPR)",
 		Short: "attach the steering program and pin it, for later runs",
 		Long: `attach puts the steering program on the interface and pins it with its maps on
 the BPF file system, so that it stays when no instance runs; run takes it over.
-Until then what the rules redirect passes to the kernel. detach removes it.`,
+Until then what they would take passes to the kernel. detach removes it.`,
 		Args: exactArgs("IFACE"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if all == (len(rules) > 0) {
-				return usagef("attach: say which packets to take: either --all, or --rule once or more")
+			if err := steer.check("attach"); err != nil {
+				return err
 			}
 			if !slices.Contains([]string{"native", "generic", "auto"}, mode) {
 				return usagef("attach: --mode %q: want native, generic or auto", mode)
 			}
-			policy := bpf.Policy{All: all}
-			for _, text := range rules {
+			policy := bpf.Policy{All: steer.all, Filter: steer.filter()}
+			for _, text := range steer.rules {
 				r, err := bpf.ParseRule(text)
 				if err != nil {
 					return usageError{err}
@@ -46,7 +45,7 @@ Until then what the rules redirect passes to the kernel. detach removes it.`,
 			}
 			return a.withLink(netns, args[0], func(l *control.Link) error {
 				if err := control.GuardDefaultRoute(l, policy.Selective(), insist); err != nil {
-					return err
+					return fmt.Errorf("%w (%w)", err, policy.CheckSelective())
 				}
 				att, err := xdpipe.AttachPinned(l, policy, control.AttachOptions{Mode: control.Mode(mode), Replace: replace}, a.bpffs)
 				if err != nil {
@@ -67,8 +66,7 @@ Until then what the rules redirect passes to the kernel. detach removes it.`,
 	flags := cmd.Flags()
 	flags.StringVar(&netns, "netns", "", "network namespace of the interface, by name or path")
 	flags.StringVar(&mode, "mode", "auto", "XDP mode: native, generic, auto")
-	flags.BoolVar(&all, "all", false, "take all packets")
-	flags.StringArrayVar(&rules, "rule", nil, "take packets that match; may be repeated")
+	steer.register(flags)
 	flags.BoolVar(&replace, "replace", false, "replace another XDP program on the interface; it is not put back")
 	flags.BoolVar(&insist, "insist", false, "take the default route's interface though the rules are not selective")
 	return cmd

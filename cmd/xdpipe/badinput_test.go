@@ -81,8 +81,19 @@ func TestWhatCannotRunIsRefusedWithTheReasonAndChangesNothing(t *testing.T) {
 		{"no stages, no interfaces, no file", []string{"run"}, usage, []string{"want a configuration file, or interfaces with -i"}},
 		{"neither all nor rules", in("-i", "veth-a", "count"), usage, []string{"either --all, or --rule"}},
 		{"all and rules", in("-i", "veth-a", "--all", "--rule", "protocol=udp", "count"), usage, []string{"either --all, or --rule"}},
-		{"a filter", in("-i", "veth-a", "--filter", "udp port 53", "count"), usage,
-			[]string{"--filter is not in this version", "--rule protocol=udp,dst_port=53"}},
+		{"all and a filter", in("-i", "veth-a", "--all", "--filter", "udp", "count"), usage, []string{"either --all, or --rule", "--filter"}},
+		{"two filters", in("-i", "veth-a", "--filter", "udp", "--filter", "tcp", "count"), usage, []string{"--filter is given twice", "or"}},
+		{"an empty filter", in("-i", "veth-a", "--filter", " ", "count"), usage, []string{"--filter: the expression is empty", "--all"}},
+		{"a filter that is wrong", in("-i", "veth-a", "--filter", "udp prot 53", "count"), usage,
+			[]string{`run: --filter: column 5: found "prot"`, "\n  udp prot 53\n      ^\n"}},
+		{"a filter that ends early", in("-i", "veth-a", "--rule", "arp", "--filter", "udp port", "count"), usage, []string{"column 9", "ends where"}},
+		{"a filter that needs a lookup", in("-i", "veth-a", "--filter", "host www.example.com", "count"), usage,
+			[]string{"column 6", `"www.example.com" would have to be looked up`}},
+		{"a filter for a file", []string{"run", "--filter", "udp", "x.yaml"}, usage, []string{"--filter is for -i", "docs/configuration.md"}},
+		{"a filter given as a rule", in("-i", "veth-a", "--rule", "udp port 53", "count"), failed,
+			[]string{`"udp port 53" is a filter expression, not a rule`, "--filter"}},
+		{"attach with a filter that is wrong", []string{"attach", "--run-dir", s.runDir, "--netns", s.Xdpipe.Name(), "veth-a", "--filter", "udp or"}, usage,
+			[]string{"attach: --filter: column 7", "\n  udp or\n        ^\n"}},
 		{"three interfaces", in("-i", "veth-a,veth-b,veth-c", "--all", "count"), usage, []string{"one interface or two", "configuration file"}},
 		{"stages without quotes", in("-i", "veth-a", "--all", "parse", "count"), usage, []string{`"count"`, "in quotes"}},
 		{"a mode that is none", in("-i", "veth-a", "--all", "--mode", "fast", "count"), usage, []string{`"fast"`, "native, generic or auto"}},
@@ -127,6 +138,10 @@ func TestWhatCannotRunIsRefusedWithTheReasonAndChangesNothing(t *testing.T) {
 			[]string{"config.yaml:3:", "port a: queue 3 is out of range"}},
 		{"a rule that is none", file(strings.Replace(s.config("", "", "[count]"), "steer: all", "steer: [protocol=udpx]", 1)), failed,
 			[]string{"config.yaml:3:", "port a: steer", "udpx"}},
+		{"a filter in a file that is wrong", file(strings.Replace(s.config("", "", "[count]"), "steer: all", "steer: {filter: udp prot 53}", 1)), failed,
+			[]string{"config.yaml:3:", `: steer: filter: found "prot"`}},
+		{"a filter in a file that is written as a rule", file(strings.Replace(s.config("", "", "[count]"), "steer: all", "steer: udp port 53", 1)), failed,
+			[]string{"config.yaml:3:", "port a: steer", `"udp port 53" is a filter expression, not a rule`}},
 		{"no YAML", file("ports: [\n"), failed, []string{"config.yaml:"}},
 		{"an empty file", file(""), failed, []string{"config.yaml:1:1: empty"}},
 	} {
@@ -196,12 +211,20 @@ func TestTheDefaultRoutesInterfaceIsTakenOnlyBySelectiveRulesOrByInsisting(t *te
 		return h.RouteAdd(&netlink.Route{LinkIndex: s.PortA.Index, Gw: s.client.IPv4.AsSlice()})
 	})
 	unchanged := s.before()
-	for _, flags := range [][]string{{"--all"}, {"--rule", "protocol=tcp"}} {
-		status, _, errOut := cli(s.args(append(flags, "count")...)...)
+	for _, tt := range []struct {
+		flags []string
+		why   string
+	}{
+		{[]string{"--all"}, "redirects all packets"},
+		{[]string{"--rule", "protocol=tcp"}, "rule 0 (protocol=tcp,action=redirect) can take SSH"},
+		{[]string{"--filter", "tcp"}, "the filter (tcp) can take SSH"},
+		{[]string{"--filter", "host 192.0.2.7"}, "the filter (host 192.0.2.7) can take ARP"},
+	} {
+		status, _, errOut := cli(s.args(append(tt.flags, "count")...)...)
 		if status != exitFailed {
-			t.Errorf("%v: status %d, want 1", flags, status)
+			t.Errorf("%v: status %d, want 1", tt.flags, status)
 		}
-		mentions(t, errOut, "veth-a", "default route via 198.51.100.1", "cut this machine off", "--insist")
+		mentions(t, errOut, "veth-a", "default route via 198.51.100.1", "cut this machine off", "--insist", tt.why)
 	}
 	status, _, errOut := cli("attach", "--run-dir", s.runDir, "--netns", s.Xdpipe.Name(), lab.ClientPort, "--all")
 	if status != exitFailed {
@@ -210,7 +233,7 @@ func TestTheDefaultRoutesInterfaceIsTakenOnlyBySelectiveRulesOrByInsisting(t *te
 	mentions(t, errOut, "default route", "--insist")
 	unchanged("after the refusals")
 
-	for _, flags := range [][]string{{"--all", "--insist"}, {"--rule", "protocol=udp,dst_port=9999"}} {
+	for _, flags := range [][]string{{"--all", "--insist"}, {"--rule", "protocol=udp,dst_port=9999"}, {"--filter", "udp port 53 and not host 10.0.0.1"}} {
 		startReady(t, childOptions{}, s.args(append(flags, "count")...)...).stop()
 	}
 	unchanged("after the runs")

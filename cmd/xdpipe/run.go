@@ -23,9 +23,7 @@ type runFlags struct {
 	interfaces []string
 	netns      string
 	name       string
-	all        bool
-	rules      []string
-	filter     string
+	steer      steerFlags
 	mode       string
 	zeroCopy   string
 	queues     string
@@ -42,7 +40,7 @@ type runFlags struct {
 func (a *app) runVerb() *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
-		Use:   "run CONFIG.yaml | run -i A[,B] (--all | --rule RULE…) 'STAGE ! STAGE …'",
+		Use:   "run CONFIG.yaml | run -i A[,B] (--all | --rule RULE… | --filter EXPR) 'STAGE ! STAGE …'",
 		Short: "run a pipeline until stopped",
 		Long: `run forwards packets until SIGINT or SIGTERM, and then puts the machine back as
 it was. With one interface what leaves the pipeline goes back out of it; with
@@ -51,10 +49,13 @@ and as its last line the account of packets and frames.
 
 A rule takes packets by key=value pairs, all of which must match: ethertype,
 protocol, src, dst, src_port, dst_port, port, vlan, action (redirect, pass,
-drop). Rules are tried in order; what none matches stays with the kernel.`,
+drop). Rules are tried in order; what none matches stays with the kernel, unless
+the filter takes it: an expression of the pcap-filter language, as tcpdump has
+it.`,
 		Example: `  xdpipe run bridge.yaml
   xdpipe run -i veth-a,veth-b --all 'parse ! count'
-  xdpipe run -i eth1 --rule protocol=udp,dst_port=53 'pcap file=dns.pcapng ! drop'`,
+  xdpipe run -i eth1 --rule protocol=udp,dst_port=53 'pcap file=dns.pcapng ! drop'
+  xdpipe run -i eth1 --filter 'udp port 53 and not host 10.0.0.1' 'count ! drop'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(cmd.Flags(), args); err != nil {
 				return err
@@ -70,10 +71,7 @@ drop). Rules are tried in order; what none matches stays with the kernel.`,
 	flags.StringSliceVarP(&f.interfaces, "interface", "i", nil, "interface, or two")
 	flags.StringVar(&f.netns, "netns", "", "network namespace of the interfaces, by name or path")
 	flags.StringVar(&f.name, "name", "", "name of the instance (default the file's, or xdpipe)")
-	flags.BoolVar(&f.all, "all", false, "take all packets")
-	flags.StringArrayVar(&f.rules, "rule", nil, "take packets that match; may be repeated")
-	flags.StringVar(&f.filter, "filter", "", "pcap-filter expression (not in this version: use --rule)")
-	_ = flags.MarkHidden("filter") // it exists
+	f.steer.register(flags)
 	flags.StringVar(&f.mode, "mode", "auto", "XDP mode: native, generic, auto")
 	flags.StringVar(&f.zeroCopy, "zerocopy", "prefer", "zero-copy: require, prefer, never")
 	flags.StringVar(&f.queues, "queues", "all", "queues: all, or numbers such as 0,1")
@@ -96,7 +94,7 @@ func (f *runFlags) check(flags *pflag.FlagSet, args []string) error {
 	var err error
 	flags.Visit(func(flag *pflag.Flag) {
 		switch flag.Name {
-		case "netns", "all", "rule", "mode", "zerocopy", "queues", "busy-poll", "replace", "insist":
+		case "netns", "all", "rule", "filter", "mode", "zerocopy", "queues", "busy-poll", "replace", "insist":
 			err = usagef("run: --%s is for -i; in a configuration file the port says so (see docs/configuration.md)", flag.Name)
 		case "workers", "pages":
 			err = usagef("run: --%s is for -i; in a configuration file write it under workers or memory", flag.Name)
@@ -110,8 +108,6 @@ func (f *runFlags) config(args []string) (*pipeline.Config, error) {
 	var cfg *pipeline.Config
 	var err error
 	switch {
-	case f.filter != "":
-		return nil, usagef("--filter is not in this version: choose packets with --rule, such as --rule protocol=udp,dst_port=53, or take --all")
 	case len(args) > 1:
 		return nil, usagef("run: unexpected argument %q; the stages are one argument, in quotes", args[1])
 	case len(f.interfaces) == 0 && len(args) == 1:
@@ -138,8 +134,8 @@ func (f *runFlags) quick(args []string) (*pipeline.Config, error) {
 	if len(f.interfaces) > 2 {
 		return nil, usagef("run: -i takes one interface or two; a configuration file takes more")
 	}
-	if f.all == (len(f.rules) > 0) {
-		return nil, usagef("run: say which packets to take: either --all, or --rule once or more")
+	if err := f.steer.check("run"); err != nil {
+		return nil, err
 	}
 	cfg := &pipeline.Config{Workers: pipeline.WorkersConfig{Count: f.workers}}
 	if f.workers < 1 {
@@ -150,7 +146,7 @@ func (f *runFlags) quick(args []string) (*pipeline.Config, error) {
 	}
 	port := pipeline.PortConfig{
 		NetNS: f.netns, Mode: f.mode, BusyPoll: f.busyPoll, Replace: f.replace, Insist: f.insist,
-		Steer: pipeline.SteerConfig{All: f.all},
+		Steer: pipeline.SteerConfig{All: f.steer.all, Filter: pipeline.SteerFilter{Text: f.steer.filter()}},
 	}
 	if !slices.Contains([]string{"native", "generic", "auto"}, f.mode) {
 		return nil, usagef("run: --mode %q: want native, generic or auto", f.mode)
@@ -158,7 +154,7 @@ func (f *runFlags) quick(args []string) (*pipeline.Config, error) {
 	if err := port.ZeroCopy.UnmarshalText([]byte(f.zeroCopy)); err != nil {
 		return nil, usagef("run: --zerocopy: %v", err)
 	}
-	for _, r := range f.rules {
+	for _, r := range f.steer.rules {
 		port.Steer.Rules = append(port.Steer.Rules, pipeline.SteerRule{Text: r})
 	}
 	if f.queues != "all" {
