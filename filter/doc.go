@@ -21,8 +21,7 @@
 // of fields joined by and, or and not (generate.go and the files named for what
 // they generate), a graph of tests without those whose outcome is known on the
 // way to them (graph.go), and a program (assemble.go). match.go and ebpf.go
-// translate that; pattern.go
-// follows it without a frame.
+// translate that; pattern.go follows it without a frame.
 //
 // # Caveats
 //

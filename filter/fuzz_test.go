@@ -35,6 +35,9 @@ func FuzzCompile(f *testing.F) {
 			if got, want := filter.Match(p), vmMatches(t, vm, p); got != want {
 				t.Fatalf("%q on %x: Match gives %v, classic BPF %v", expression, p, got, want)
 			}
+			if filter.Match(p) && !filter.MayMatch(allKnown(p)) {
+				t.Fatalf("%q matches %x, and MayMatch says it cannot", expression, p)
+			}
 		}
 	})
 }
