@@ -216,7 +216,7 @@ func TestThePlanNoticesWorkersWithoutAQueue(t *testing.T) {
 	pair, err := l.Pair(lab.End{NS: ns, Name: "a"}, lab.End{NS: ns, Name: "b"}, lab.PairOptions{})
 	must(t, err)
 	_, err = xdpipe.NewPlan(portConfig(t, pair.A, "", 2))
-	if err == nil || !strings.Contains(err.Error(), "port.yaml:2:") || !strings.Contains(err.Error(), "1 queues for 2 workers") {
+	if err == nil || !strings.Contains(err.Error(), "port.yaml:2:") || !strings.Contains(err.Error(), "worker 1 has nothing to do") {
 		t.Errorf("the error: %v", err)
 	}
 }

@@ -182,7 +182,7 @@ func (e *Engine) provision(a *assembly, g *graph, l *lane, worker int) error {
 func (e *Engine) connect(a *assembly, g *graph, l *lane, w *worker) {
 	at := map[target]*entry{}
 	for _, i := range g.entries() {
-		en := &entry{lane: l, batch: newBatch(w.cache, MaxBatch, e.segs)}
+		en := &entry{lane: l, batch: newBatch(w.cache, MaxBatch, e.segs, &w.round)}
 		at[target{stage: i}] = en
 		l.entries = append(l.entries, en)
 	}
@@ -190,7 +190,7 @@ func (e *Engine) connect(a *assembly, g *graph, l *lane, w *worker) {
 		for _, c := range edges[1:] {
 			en := at[c.to]
 			if en == nil { // a port, which comes after all stages
-				en = &entry{lane: l, batch: newBatch(w.cache, MaxBatch, e.segs), chain: chain{port: e.outletsOf(a, w, c.to.port)}}
+				en = &entry{lane: l, batch: newBatch(w.cache, MaxBatch, e.segs, &w.round), chain: chain{port: e.outletsOf(a, w, c.to.port)}}
 				at[c.to] = en
 				l.entries = append(l.entries, en)
 			}
@@ -234,7 +234,7 @@ func (e *Engine) feed(a *assembly, g *graph, l *lane, w *worker) {
 	c := e.chainFrom(a, g, l, w, 0, l.at)
 	if p.From == "" {
 		if w.id == p.Worker {
-			s.lines = append(s.lines, &line{lane: l, source: l.nodes[0].stage.(Source), from: FromNone, chain: c})
+			s.lines = append(s.lines, &line{lane: l, source: l.nodes[0].stage.(Source), chain: c})
 		}
 		return
 	}
@@ -243,8 +243,7 @@ func (e *Engine) feed(a *assembly, g *graph, l *lane, w *worker) {
 		if q.owner != w {
 			continue
 		}
-		from := slices.IndexFunc(e.ports, func(port Port) bool { return port.Name == p.From })
-		s.lines = append(s.lines, &line{lane: l, in: q, rank: rank, from: uint8(from), chain: c})
+		s.lines = append(s.lines, &line{lane: l, in: q, rank: rank, chain: c})
 		rank++
 		if fd, _ := q.queue.Poll(); fd < 0 {
 			s.sleepless = true

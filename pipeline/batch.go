@@ -23,8 +23,7 @@ type Batch struct {
 	limit  int  // packets a Queue may fill it to
 	marked int  // packets whose fate is not "next stage"
 	multi  bool // there may be packets of several descriptors
-	from   uint8
-	now    int64
+	round  *round
 
 	mem   *umem.Memory
 	cache *umem.Cache
@@ -63,12 +62,12 @@ const Next Output = 0
 // the cache's memory. The engine makes its own; this is for tests of stages and
 // queues.
 func NewBatch(cache *umem.Cache, limit int) *Batch {
-	return newBatch(cache, limit, &segmentTable{mem: cache.Memory()})
+	return newBatch(cache, limit, &segmentTable{mem: cache.Memory()}, &round{read: clock})
 }
 
-func newBatch(cache *umem.Cache, limit int, segs *segmentTable) *Batch {
+func newBatch(cache *umem.Cache, limit int, segs *segmentTable, r *round) *Batch {
 	return &Batch{
-		mem: cache.Memory(), cache: cache, segs: segs, limit: min(limit, MaxBatch),
+		mem: cache.Memory(), cache: cache, segs: segs, round: r, limit: min(limit, MaxBatch),
 		tees: make([]tee, 0, MaxBatch),
 	}
 }
@@ -76,9 +75,35 @@ func newBatch(cache *umem.Cache, limit int, segs *segmentTable) *Batch {
 // Len returns the number of packets.
 func (b *Batch) Len() int { return b.n }
 
-// Now is the time of the engine's clock when the worker began this round, in
-// nanoseconds from an epoch of the process. It costs nothing to ask.
-func (b *Batch) Now() int64 { return b.now }
+// A round is the time of one pass of a worker over its queues. The clock is read
+// when somebody first asks in it: that costs about what a stage does for ten packets.
+type round struct {
+	now  int64 // 0 if nobody has asked
+	read func() int64
+}
+
+func (r *round) time() int64 {
+	if r.now == 0 {
+		r.now = r.read()
+	}
+	return r.now
+}
+
+// Now is the time of this round, in nanoseconds of the engine's clock, which is
+// monotonic and begins with the process.
+func (b *Batch) Now() int64 { return b.round.time() }
+
+// Arrival is the time of the round in which the packet was taken from its port or
+// made, on the clock of Now.
+func (b *Batch) Arrival(i int) int64 {
+	if at := b.meta[i].arrival; at != 0 {
+		return at
+	}
+	return b.Now()
+}
+
+// SetArrival says when the packet arrived, for Queues that know better.
+func (b *Batch) SetArrival(i int, at int64) { b.meta[i].arrival = at }
 
 // Data returns the packet's bytes from its first header on, of a packet of
 // several descriptors those of the first. The slice is valid until Process
@@ -147,30 +172,6 @@ func (b *Batch) Verdict(i int) (to Output, isDropped bool, why Reason) {
 	}
 }
 
-// sweep takes the packets that were dropped out of the batch, gives their
-// frames back, and counts each under its reason. The others keep their order.
-func (b *Batch) sweep(drops []uint64) {
-	kept := 0
-	for i := range b.n {
-		f := b.fate[i]
-		b.fate[i] = 0
-		if f == 0 {
-			if kept != i {
-				b.desc[kept], b.meta[kept] = b.desc[i], b.meta[i]
-			}
-			kept++
-			continue
-		}
-		why := int(f &^ dropped)
-		if why >= len(drops) {
-			why = 0 // not the engine's, or made after Provision
-		}
-		drops[why]++
-		b.put(&b.desc[i])
-	}
-	b.n, b.marked = kept, 0
-}
-
 // release gives the frames of all packets from the from-th on back, and those of
 // tees that were not delivered.
 func (b *Batch) release(from int) {
@@ -194,7 +195,8 @@ func (b *Batch) put(d *xsk.Desc) {
 	b.segs.put(*d, b.cache)
 }
 
-// add appends a packet whose frame the batch then holds. There must be room.
+// add appends a packet whose frame the batch then holds. There must be room, and
+// the time of its arrival be known.
 func (b *Batch) add(d xsk.Desc, m *Meta) {
 	b.desc[b.n], b.meta[b.n] = d, *m
 	b.multi = b.multi || d.Options&contd != 0
@@ -214,10 +216,11 @@ func (b *Batch) Free() []xsk.Desc { return b.desc[b.n:b.limit] }
 // move its ends within the frame, and is not checked again. The ledger checks it.
 func (b *Batch) Append(n int) {
 	fresh := b.meta[b.n : b.n+n]
+	now := b.round.now // if it is not known yet, it is this round's that is asked for later
 	for i := range fresh {
 		m := &fresh[i]
-		m.Flags, m.From, m.trace = 0, b.from, 0
-		m.Arrival = b.now
+		m.arrival = now
+		m.Flags, m.trace = 0, 0
 	}
 	b.n += n
 }

@@ -25,7 +25,7 @@ type Options struct {
 	// Pipelines, each from one port to another or the same.
 	Pipelines []Pipeline
 	Workers   WorkersConfig
-	// Clock is what Batch.Now and Meta.Arrival are read from, in nanoseconds; nil is the
+	// Clock is what Batch.Now and Batch.Arrival are read from, in nanoseconds; nil is the
 	// monotonic clock. Tests give one that they drive.
 	Clock func() int64
 	// Log is for rare events; nil is slog.Default.
@@ -100,8 +100,8 @@ func (e *Engine) build(opts Options) error {
 		}
 		w := &worker{
 			engine: e, id: id, cpu: cpus[id],
-			cache: e.mem.NewCache(0),
-			idle:  opts.Workers.Idle, spin: opts.Workers.Spin, wake: wake,
+			cache: e.mem.NewCache(0), round: round{read: e.clock},
+			idle: opts.Workers.Idle, spin: opts.Workers.Spin, wake: wake,
 			gate: gate{parked: make(chan struct{}), open: make(chan struct{})},
 		}
 		if w.spin == 0 {
@@ -111,7 +111,7 @@ func (e *Engine) build(opts Options) error {
 		if batch == 0 {
 			batch = DefaultBatch
 		}
-		w.batch = newBatch(w.cache, batch, e.segs)
+		w.batch = newBatch(w.cache, batch, e.segs, &w.round)
 		e.workers = append(e.workers, w)
 	}
 	if err := e.deal(count); err != nil {
@@ -126,9 +126,6 @@ func (e *Engine) build(opts Options) error {
 
 // deal gives each queue its worker.
 func (e *Engine) deal(count int) error {
-	if len(e.ports) >= FromNone {
-		return fmt.Errorf("%d ports; at most %d are possible", len(e.ports), FromNone-1)
-	}
 	for _, p := range e.ports {
 		if _, twice := e.queues[p.Name]; twice {
 			return fmt.Errorf("two ports are named %q", p.Name)

@@ -40,11 +40,13 @@ func (e *entry) take(w *worker, d xsk.Desc, m *Meta) {
 	if e.batch.n == MaxBatch {
 		e.flush(w)
 	}
+	if m.arrival == 0 { // it may wait for another round, or is to be handed over
+		m.arrival = w.round.time()
+	}
 	e.batch.add(d, m)
 }
 
 func (e *entry) flush(w *worker) {
-	e.batch.now = w.now
 	e.lane.pass(w, &e.chain, e.batch)
 }
 
@@ -124,8 +126,7 @@ type line struct {
 	lane   *lane
 	in     *workerQueue // nil for a source
 	source Source
-	from   uint8 // the port's index
-	rank   int   // of the queue among the worker's of that port
+	rank   int // of the queue among the worker's of that port
 	chain  chain
 }
 
@@ -133,7 +134,6 @@ type line struct {
 // packets came in.
 func (l *line) run(w *worker) int {
 	b := w.batch
-	b.now, b.from = w.now, l.from
 	w.rank = l.rank
 	if l.in == nil {
 		return l.make(w, b)
@@ -152,7 +152,7 @@ func (l *line) run(w *worker) int {
 
 // make lets the source fill a batch if it is time, and takes it through the lane.
 func (l *line) make(w *worker, b *Batch) int {
-	if l.source.Due() > w.now || l.lane.pipe.state.Load() != pipeRuns {
+	if l.source.Due() > w.round.time() || l.lane.pipe.state.Load() != pipeRuns {
 		return 0
 	}
 	first := l.chain.nodes[0]
@@ -188,7 +188,6 @@ type inbound struct {
 
 func (in *inbound) run(w *worker) int {
 	b := w.batch
-	b.now = w.now
 	n := in.ring.pull(b)
 	switch {
 	case n == 0:

@@ -3,7 +3,7 @@ package pipeline
 import "encoding/binary"
 
 // MetaFlags say which fields of a Meta are known and what the packet is.
-type MetaFlags uint32
+type MetaFlags uint16
 
 // The flags of a Meta.
 const (
@@ -64,29 +64,27 @@ const (
 )
 
 // Meta is what is known of a packet besides its bytes. Offsets are in bytes from
-// the packet's first, which is the first of the Ethernet header. Flags, Arrival
-// and From are always valid, the others once the packet was parsed. A stage that
+// the packet's first, which is the first of the Ethernet header. Flags
+// are always valid, the others once the packet was parsed. A stage that
 // changes headers corrects what it changes, or calls Parse again; Push, Pull,
 // Extend and Trim shift the offsets by themselves.
 type Meta struct {
-	Arrival   int64 // when the packet was taken from its port, on the clock of Batch.Now
+	arrival int64 // see Batch.Arrival; 0 for the round that the batch is in
+
+	// The order serves Append and Parse, which write neighbours at once.
 	Flags     MetaFlags
-	hash      uint32    // with MetaHash
-	EtherType uint16    // after all VLAN tags
-	L3, L4    uint16    // offsets of the network and transport headers; L4 only with MetaL4
-	End       uint16    // offset where the IP packet ends; Ethernet padding may follow
-	VLAN      [2]uint16 // tag control information, outermost first
-	SrcPort   uint16
-	DstPort   uint16
 	trace     uint16   // what follows it, counted from 1
 	VLANs     uint8    // number of VLAN tags, 0 to 2
-	Protocol  uint8    // IP protocol of the transport header, after IPv6 extension headers
 	Checksum  Checksum // of the IPv4 and transport headers
-	From      uint8    // the port it came by, its index among the engine's; FromNone if a stage made it
+	Protocol  uint8    // IP protocol of the transport header, after IPv6 extension headers
+	EtherType uint16   // after all VLAN tags
+	L3, L4    uint16   // offsets of the network and transport headers; L4 only with MetaL4
+	End       uint16   // offset where the IP packet ends; Ethernet padding may follow
+	DstPort   uint16
+	SrcPort   uint16
+	VLAN      [2]uint16 // tag control information, outermost first
+	hash      uint32    // with MetaHash
 }
-
-// FromNone is the From of packets that came by no port.
-const FromNone = 0xff
 
 // maxExtensionHeaders is how many IPv6 extension headers Parse walks; more is
 // MetaMalformed. Hosts send one or two.
@@ -110,14 +108,14 @@ func (b *Batch) Parse() {
 				// Version 4 with a header of 20 bytes; not a fragment; long enough.
 				if start>>40&0xff == 0x45 && middle&0x3fff_0000 == 0 && total <= len(p)-14 &&
 					(protocol == ProtocolUDP && total >= 28 || protocol == ProtocolTCP && total >= 40) {
-					m.common(MetaIPv4, EtherTypeIPv4, 34, protocol, binary.BigEndian.Uint32(h[34:38]), uint16(total+14))
+					m.common(MetaParsed|MetaL4|MetaPorts|MetaIPv4, EtherTypeIPv4|14<<16|34<<32|uint64(total+14)<<48, binary.BigEndian.Uint32(h[34:38]), protocol)
 					continue
 				}
 			case EtherTypeIPv6:
 				payload, protocol := int(start&0xffff), uint8(middle>>24)
 				if len(p) >= 14+40+8 && start>>44&0xf == 6 && payload <= len(p)-54 &&
 					(protocol == ProtocolUDP && payload >= 8 || protocol == ProtocolTCP && payload >= 20) {
-					m.common(MetaIPv6, EtherTypeIPv6, 54, protocol, binary.BigEndian.Uint32(p[54:58]), uint16(payload+54))
+					m.common(MetaParsed|MetaL4|MetaPorts|MetaIPv6, EtherTypeIPv6|14<<16|54<<32|uint64(payload+54)<<48, binary.BigEndian.Uint32(p[54:58]), protocol)
 					continue
 				}
 			}
@@ -139,16 +137,18 @@ func (b *Batch) markMulti() {
 	}
 }
 
-// common sets what the common packets share, field by field: a
-// struct literal is built on the stack and copied in wider pieces than it was
+// common sets what the common packets share. offsets are EtherType, L3, L4 and End
+// in one word, from the lowest bits on; ports both ports, the source's above. The
+// compiler joins stores of pieces of one word to neighbouring fields. A struct
+// literal would be built on the stack and copied in wider pieces than it was
 // written in, which stalls the CPU for longer than all the rest takes.
-func (m *Meta) common(ip MetaFlags, etherType, l4 uint16, protocol uint8, ports uint32, end uint16) {
-	m.Flags = MetaParsed | MetaL4 | MetaPorts | ip
-	m.EtherType = etherType
-	m.L3, m.L4, m.End = 14, l4, end
-	m.VLAN[0], m.VLAN[1], m.VLANs = 0, 0, 0
-	m.Protocol, m.Checksum = protocol, ChecksumUnknown
-	m.SrcPort, m.DstPort = uint16(ports>>16), uint16(ports)
+func (m *Meta) common(flags MetaFlags, offsets uint64, ports uint32, protocol uint8) {
+	m.Flags = flags
+	m.EtherType, m.L3, m.L4, m.End = uint16(offsets), uint16(offsets>>16), uint16(offsets>>32), uint16(offsets>>48)
+	m.DstPort, m.SrcPort = uint16(ports), uint16(ports>>16)
+	m.VLAN = [2]uint16{}
+	m.VLANs, m.Checksum = 0, ChecksumUnknown
+	m.Protocol = protocol
 }
 
 // Parse reads the headers of the packet into m, header by header. It never reads
@@ -156,7 +156,7 @@ func (m *Meta) common(ip MetaFlags, etherType, l4 uint16, protocol uint8, ports 
 // m knows of the packet's way here it keeps.
 func (m *Meta) Parse(data []byte) {
 	multi := m.Flags & MetaMulti
-	*m = Meta{Flags: MetaParsed | multi, Arrival: m.Arrival, From: m.From, trace: m.trace, End: uint16(min(len(data), 0xffff))}
+	*m = Meta{Flags: MetaParsed | multi, arrival: m.arrival, trace: m.trace, End: uint16(min(len(data), 0xffff))}
 	if len(data) < 14 {
 		m.Flags |= MetaMalformed
 		return

@@ -225,8 +225,8 @@ func newParser(t testing.TB) *parser {
 // stale is the metadata of another packet, with all flags but that of several
 // descriptors.
 var stale = Meta{
-	Arrival: 1, Flags: ^MetaFlags(0) &^ MetaMulti, hash: 2, EtherType: 3, L3: 4, L4: 5, End: 6, VLAN: [2]uint16{7, 8},
-	SrcPort: 9, DstPort: 10, trace: 11, VLANs: 12, Protocol: 13, Checksum: ChecksumBad, From: 14,
+	arrival: 1, Flags: ^MetaFlags(0) &^ MetaMulti, trace: 11, hash: 2, EtherType: 3, L3: 4, L4: 5, End: 6, VLAN: [2]uint16{7, 8},
+	SrcPort: 9, DstPort: 10, VLANs: 12, Protocol: 13, Checksum: ChecksumBad,
 }
 
 // alsoInABatch fails if the packet is another in a batch, or if that depends on
@@ -259,7 +259,7 @@ func (p *parser) parsed(t *testing.T, data []byte) Meta {
 	t.Helper()
 	m := stale
 	m.Parse(data)
-	if m.Arrival != stale.Arrival || m.From != stale.From || m.trace != stale.trace {
+	if m.arrival != stale.arrival || m.trace != stale.trace {
 		t.Fatalf("%x: parsing forgets where the packet is from: %+v", data, m)
 	}
 	p.alsoInABatch(t, data, m)
@@ -289,7 +289,7 @@ func (p *parser) parsed(t *testing.T, data []byte) Meta {
 	if is(MetaPorts) && (m.SrcPort != binary.BigEndian.Uint16(data[m.L4:]) || m.DstPort != binary.BigEndian.Uint16(data[m.L4+2:])) {
 		t.Fatalf("%x has other ports than %+v", data, m)
 	}
-	m.Arrival, m.From, m.trace, m.End = 0, 0, 0, 0 // checked above
+	m.arrival, m.trace, m.End = 0, 0, 0 // checked above
 	return m
 }
 

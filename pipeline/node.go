@@ -173,6 +173,7 @@ func (n *node) deliver(w *worker, b *Batch, d xsk.Desc, m *Meta, out Output) {
 // hand gives a packet to another worker.
 func (n *node) hand(w *worker, b *Batch, i, to int) {
 	why := ReasonNoOutput
+	b.meta[i].arrival = b.Arrival(i)
 	if to < len(n.hands) && n.hands[to] != nil {
 		if n.hands[to].push(b.desc[i], &b.meta[i]) {
 			w.pushed = true

@@ -77,7 +77,7 @@ func (e *Engine) drainRings() {
 	for again := true; again; {
 		again = false
 		for _, w := range e.workers {
-			w.now = e.clock()
+			w.round.now = 0
 			for _, in := range w.inbound {
 				for in.run(w) > 0 {
 					again = true

@@ -118,7 +118,7 @@ func (t *tracer) pick(w *worker, b *Batch, port string, q Queue) {
 		t.left--
 		t.picked++
 		b.meta[i].trace = id
-		r := &record{start: b.now, live: 1, packet: TracedPacket{
+		r := &record{start: b.Now(), live: 1, packet: TracedPacket{
 			Number: t.picked, At: time.Now(), Port: port, Worker: w.id, Length: b.Size(i), Data: slices.Clone(data),
 		}}
 		if q != nil {

@@ -50,7 +50,7 @@ type worker struct {
 	queues []*workerQueue // all queues it owns, each once
 	share                 // of the pipelines; changed by a reload, between two batches
 
-	now    int64 // the engine's clock at the beginning of the round
+	round  round
 	rank   int   // of the queue that is worked on
 	busy   *node // the stage that has a batch; nil outside stages
 	pushed bool  // something was put into a ring to another worker
@@ -118,7 +118,7 @@ func (w *worker) run() error {
 			w.gate.parked <- struct{}{}
 			<-w.gate.open
 		}
-		n, err := w.round()
+		n, err := w.turn()
 		if err != nil {
 			return err
 		}
@@ -153,10 +153,10 @@ func (w *worker) run() error {
 	}
 }
 
-// round takes one batch from everything that packets come from, and services the
+// turn takes one batch from everything that packets come from, and services the
 // queues. It returns how many packets there were.
-func (w *worker) round() (n int, err error) {
-	w.now = w.engine.clock()
+func (w *worker) turn() (n int, err error) {
+	w.round.now = 0
 	w.tracer = w.engine.tracer.Load()
 	for _, l := range w.lines {
 		n += l.run(w)

@@ -64,7 +64,7 @@ func TestWhatCannotRunIsRefusedWithTheReasonAndChangesNothing(t *testing.T) {
 		{"no hugepages", in("-i", "veth-a", "--pages", "2m", "--all", "count"), failed,
 			[]string{"2m pages", "16 pages wanted, 0 free", "sysctl vm.nr_hugepages=16", "--reserve-hugepages"}},
 		{"more workers than queues", in("-i", "veth-a", "--workers", "2", "--all", "count"), failed,
-			[]string{"1 queues for 2 workers", "fewer workers or more queues"}},
+			[]string{"worker 1 has nothing to do", "use fewer workers, more queues, or a handoff stage"}},
 		{"zero-copy required of a driver without", in("-i", "veth-a", "--zerocopy", "require", "--all", "count"), failed,
 			[]string{"veth-a", "no zero-copy mode", "prefer or never"}},
 		{"no such stage", in("-i", "veth-a", "--all", "parse ! cuont"), failed,
