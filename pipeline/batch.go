@@ -248,6 +248,14 @@ func (b *Batch) Room() int { return b.limit - b.n }
 // Queues that copy packets and keep none of their frames.
 func (b *Batch) Cache() *umem.Cache { return b.cache }
 
+// Release gives the frames of all packets back, for Queues whose Transmit copies
+// them. The batch still has them all: Transmit returns Len.
+func (b *Batch) Release() {
+	for i := range b.n {
+		b.put(&b.desc[i])
+	}
+}
+
 // Descs returns the descriptors of all packets. A Queue that hands some to its
 // ring returns how many from Transmit.
 func (b *Batch) Descs() []xsk.Desc { return b.desc[:b.n] }
