@@ -35,6 +35,10 @@ type Instance struct {
 	server  *server
 	started time.Time
 
+	reloading sync.Mutex // one reload at a time, and none beside the end
+	ending    bool       // guarded by reloading
+	planMu    sync.Mutex // guards what a reload changes of the plan
+
 	closeOnce sync.Once
 	closeErr  error
 	account   Account
@@ -179,6 +183,9 @@ func (i *Instance) Run(ctx context.Context) error {
 
 // silence takes all ports' packets away from the sockets.
 func (i *Instance) silence() error {
+	i.reloading.Lock()
+	defer i.reloading.Unlock()
+	i.ending = true
 	var errs []error
 	for _, p := range i.ports {
 		errs = append(errs, p.silence())

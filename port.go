@@ -31,6 +31,7 @@ type port struct {
 	queues   []pipeline.Queue
 	state    linkState
 
+	sockets    []int // descriptors, by queue of the plan; the queues own them
 	registered []int // queues whose sockets the program was told of
 
 	silenceOnce sync.Once
@@ -76,6 +77,11 @@ func openPort(plan PortPlan, mem *umem.Memory, j *control.Journal, bpffs string)
 		if err := p.openQueue(q, mem, j.Dir()); err != nil {
 			return p, err
 		}
+	}
+	// Unless no pipeline takes packets from the port: what arrives there stays with
+	// the kernel.
+	if plan.Receives {
+		return p, p.register()
 	}
 	return p, nil
 }
@@ -135,8 +141,7 @@ func (p *port) attach(bpffs string, j *control.Journal) error {
 	return err
 }
 
-// openQueue opens the socket of one queue and gives it to the program, unless no
-// pipeline takes packets from the port: what arrives there stays with the kernel.
+// openQueue opens the socket of one queue.
 func (p *port) openQueue(queue int, mem *umem.Memory, runDir string) error {
 	var sock *xsk.Socket
 	err := p.plan.Link.Namespace.Do(func() (err error) {
@@ -156,13 +161,18 @@ func (p *port) openQueue(queue int, mem *umem.Memory, runDir string) error {
 		return err
 	}
 	p.queues = append(p.queues, pipeline.NewXSK(sock, p.plan.Link.Name, string(p.attached.Mode())))
-	if !p.plan.Receives {
-		return nil
+	p.sockets = append(p.sockets, sock.FD())
+	return nil
+}
+
+// register gives the program the sockets of all queues.
+func (p *port) register() error {
+	for i, fd := range p.sockets {
+		if err := p.steering.Register(p.plan.Queues[i], fd); err != nil {
+			return fmt.Errorf("port %s: %w", p.plan.Name, err)
+		}
+		p.registered = append(p.registered, p.plan.Queues[i])
 	}
-	if err := p.steering.Register(queue, sock.FD()); err != nil {
-		return err
-	}
-	p.registered = append(p.registered, queue)
 	return nil
 }
 

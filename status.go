@@ -49,7 +49,7 @@ func (i *Instance) Status() Status {
 			Port: p.plan.Name, Interface: p.plan.Link.Name, Namespace: p.plan.Link.Namespace.Name(),
 			Mode: string(p.attached.Mode()), WhyNotNative: p.attached.WhyNotNative(),
 			Program: p.attached.ProgramID(), Pinned: p.adopted != nil, Promiscuous: p.promisc != nil,
-			State: p.state.get(), Policy: p.plan.Policy.Line(),
+			State: p.state.get(), Policy: i.policy(p).Line(),
 		}
 		for _, o := range p.offloads {
 			is.OffloadsOff = append(is.OffloadsOff, o.Disabled...)
