@@ -1,5 +1,4 @@
-// Command xdpipe runs packet pipelines on AF_XDP sockets. See xdpipe help.
-package main
+package cli
 
 import (
 	"context"
@@ -13,8 +12,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-
-	_ "github.com/xdpipe/xdpipe/pipeline/stages"
 )
 
 // Exit statuses of the command-line contract.
@@ -24,7 +21,8 @@ const (
 	exitUsage  = 2
 )
 
-func main() {
+// Main carries out the command line of the process and exits with its status.
+func Main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -1,6 +1,6 @@
 //go:build !race
 
-package main
+package cli
 
 // underRace is whether the race detector slows everything down.
 const underRace = false
