@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -19,6 +20,9 @@ type Module struct {
 	// effect. The exported fields tagged `stage:"name"` of the struct it points
 	// to are the stage's options, of the types listed at Option.
 	New func() Stage
+	// API is the APIVersion that the module was written for; 0 is 1. One that was
+	// written for another is refused: see Refused.
+	API int
 	// Outputs are the ways out of the stage beside the next stage.
 	Outputs []OutputInfo
 	// Writes says that Process changes bytes of packets. Packets that others hold
@@ -37,10 +41,6 @@ type OutputInfo struct {
 	Optional bool `json:"optional,omitempty"`
 }
 
-// APIVersion is the version of the stage API: of what a stage may call, and is
-// called with. A module's number changes with it if stages have to be rewritten.
-const APIVersion = 1
-
 // An Option describes an option of a module, from the tags of its field:
 // `stage:"name"`, `unit:"bytes"`, `doc:"…"`, `required:"true"`. Its type is a
 // bool, an integer, a float, a string, a time.Duration, a type that implements
@@ -57,11 +57,13 @@ type Option struct {
 var registry = struct {
 	sync.Mutex
 	modules map[string]Module
-}{modules: map[string]Module{}}
+	refused map[string]*APIError
+}{modules: map[string]Module{}, refused: map[string]*APIError{}}
 
-// Register makes a module known. It is called from init functions and panics if
-// the name is taken or not a name, or if New does not return a pointer to a
-// struct: each is a mistake in the program.
+// Register makes a module known, or known as refused if it is for another
+// APIVersion. It is called from init functions and panics if the name is taken or
+// not a name, or if New does not return a pointer to a struct: each is a mistake
+// in the program.
 func Register(m Module) {
 	if !isName(m.Name) || slices.Contains(stageKeys, m.Name) {
 		panic(fmt.Sprintf("pipeline: module name %q: want lower-case letters, digits, _ and -, and none of %s", m.Name, strings.Join(stageKeys, ", ")))
@@ -79,11 +81,19 @@ func Register(m Module) {
 	}
 	registry.Lock()
 	defer registry.Unlock()
-	if _, taken := registry.modules[m.Name]; taken {
-		panic(fmt.Sprintf("pipeline: module %q registered twice", m.Name))
+	if cmp.Or(m.API, 1) != APIVersion {
+		registry.refused[m.Name] = &APIError{Stage: m.Name, API: m.API, Package: m.Package()}
+		return
+	}
+	if other, taken := registry.modules[m.Name]; taken {
+		panic(fmt.Sprintf("pipeline: module %q registered twice, by %s and %s", m.Name, other.Package(), m.Package()))
 	}
 	registry.modules[m.Name] = m
 }
+
+// Package returns the import path of the package that the module's stages are
+// from.
+func (m Module) Package() string { return reflect.TypeOf(m.New()).Elem().PkgPath() }
 
 func isName(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
@@ -91,7 +101,7 @@ func isName(s string) bool {
 	})
 }
 
-// Lookup returns the module of that name.
+// Lookup returns the module of that name, if one is registered and not refused.
 func Lookup(name string) (Module, bool) {
 	registry.Lock()
 	defer registry.Unlock()

@@ -112,7 +112,7 @@ func TestRegisterPanicsAtMistakesOfTheProgram(t *testing.T) {
 		m    pipeline.Module
 		want string
 	}{
-		{"a name that is taken", pipeline.Module{Name: "count", New: stage}, `module "count" registered twice`},
+		{"a name that is taken", pipeline.Module{Name: "count", New: stage}, `module "count" registered twice, by github.com/xdpipe/xdpipe/pipeline/stages and github.com/xdpipe/xdpipe/pipeline_test`},
 		{"no name", pipeline.Module{New: stage}, `module name "": want lower-case`},
 		{"a name in capitals", pipeline.Module{Name: "Count", New: stage}, `module name "Count": want lower-case`},
 		{"a name with a space", pipeline.Module{Name: "a b", New: stage}, "want lower-case"},

@@ -112,6 +112,10 @@ func (s *StageSpec) decodeOutputs(d *decoder, n *yaml.Node) {
 func (s *StageSpec) build(d *decoder) Stage {
 	m, ok := Lookup(s.Type)
 	if !ok {
+		if err := refusal(s.Type); err != nil {
+			d.errorf(s.Pos, "stages: %v", err)
+			return nil
+		}
 		if !d.quick && strings.ContainsAny(s.Type, "! =") {
 			d.errorf(s.Pos, "stages: found %q, want a list such as [parse, {drop: {every: 2}}]; the form with ! is for the command line", s.Type)
 			return nil
