@@ -31,6 +31,11 @@ func (a *app) stages() *cobra.Command {
 			if len(args) == 1 {
 				m, ok := pipeline.Lookup(args[0])
 				if !ok {
+					for _, refused := range pipeline.Refused() {
+						if refused.Stage == args[0] {
+							return refused
+						}
+					}
 					return fmt.Errorf("no stage is named %q; list them with: xdpipe stages", args[0])
 				}
 				modules = []pipeline.Module{m}

@@ -136,12 +136,20 @@ func TestFeaturesHasEveryFieldOfTheContract(t *testing.T) {
 }
 
 func TestVersionSaysWhatIsInside(t *testing.T) {
-	mentions(t, cliOK(t, "version"), "xdpipe ", "go1.")
+	mentions(t, cliOK(t, "version"), "xdpipe ", "stage API 1", "go1.", "stages of github.com/xdpipe/xdpipe (devel): ", "count, drop")
 	var v struct {
 		Version, Go, OS, Arch string
 		Modules               map[string]string
+		Stages, Refused       []struct {
+			Name, Package string
+			Module        struct{ Path, Version string }
+		}
 	}
 	must(t, json.Unmarshal([]byte(cliOK(t, "version", "-j")), &v))
+	if len(v.Stages) < 5 || v.Stages[0].Module.Path != "github.com/xdpipe/xdpipe" ||
+		v.Stages[0].Package != "github.com/xdpipe/xdpipe/pipeline/stages" || v.Refused == nil || len(v.Refused) > 0 {
+		t.Errorf("stages %+v, refused %+v", v.Stages, v.Refused)
+	}
 	if v.Version == "" || !strings.HasPrefix(v.Go, "go1.") || v.OS != "linux" || v.Arch == "" || v.Modules == nil {
 		t.Errorf("%+v", v)
 	}
