@@ -110,10 +110,13 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	return r, nil
 }
 
-// checkOutput refuses to write over what is no program.
+// checkOutput refuses to write where nothing can be, and over what is no program.
 func checkOutput(path string) error {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(filepath.Dir(path)); err != nil {
+			return fmt.Errorf("write %s: %w", path, err)
+		}
 		return nil
 	}
 	if err != nil {

@@ -100,7 +100,12 @@ func is(dir string) bool {
 // replacedBy returns the working tree that the go.mod in the directory replaces
 // xdpipe with, or "".
 func replacedBy(dir string) string {
-	mod, err := ReadMod(dir)
+	path := filepath.Join(dir, "go.mod")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	mod, err := modfile.Parse(path, data, nil)
 	if err != nil {
 		return ""
 	}
@@ -127,7 +132,8 @@ func ModulePath(dir string) (string, error) {
 	return mod.Module.Mod.Path, nil
 }
 
-// ReadMod reads the go.mod of the directory.
+// ReadMod reads the go.mod of the directory, as far as it means something to those
+// who require the module: without what it replaces.
 func ReadMod(dir string) (*modfile.File, error) {
 	path := filepath.Join(dir, "go.mod")
 	data, err := os.ReadFile(path)
