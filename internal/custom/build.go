@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/semver"
 
 	"github.com/xdpipe/xdpipe/internal/buildinfo"
+	"github.com/xdpipe/xdpipe/internal/gocmd"
 	"github.com/xdpipe/xdpipe/internal/source"
 )
 
@@ -42,9 +43,6 @@ type Result struct {
 
 // mainModule is the path of the module that the binary is compiled from.
 const mainModule = "xdpipe.build/custom"
-
-// goLine is the go line of its go.mod, if no module on this machine wants more.
-const goLine = "1.26.0"
 
 // Build builds the binary. An error leaves a file that was there as it was.
 func Build(ctx context.Context, o Options) (*Result, error) {
@@ -74,9 +72,9 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	if err := writeModule(dir, o, src); err != nil {
 		return nil, err
 	}
-	g, err := newGoCommand(dir)
+	g, err := gocmd.New(dir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("compile: %w", err)
 	}
 	if err := fetch(ctx, g, o, src); err != nil {
 		return nil, err
@@ -89,11 +87,11 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	made.Close()
 	defer os.Remove(made.Name())
 	o.Log("compile")
-	if err := g.run(ctx, "build", "-mod=mod", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", made.Name(), "."); err != nil {
+	if err := g.Run(ctx, "build", "-mod=mod", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", made.Name(), "."); err != nil {
 		return nil, explainBuild(err)
 	}
 	r := &Result{File: o.Output, Source: src}
-	if g.runsHere(ctx) {
+	if runsHere(ctx, g) {
 		if r.Contents, err = ask(ctx, made.Name()); err != nil {
 			return nil, err
 		}
@@ -206,7 +204,7 @@ func writeModule(dir string, o Options, src source.Source) error {
 			return err
 		}
 	}
-	goVersion, required := goLine, map[string]string{}
+	goVersion, required := gocmd.MinVersion, map[string]string{}
 	var sums bytes.Buffer
 	for path, from := range local {
 		if err := mod.AddRequire(path, anyVersion(path)); err != nil {
@@ -262,7 +260,7 @@ func latest(a, b string) string {
 
 // fetch has the go command choose and fetch the versions of what is not on this
 // machine.
-func fetch(ctx context.Context, g *goCommand, o Options, src source.Source) error {
+func fetch(ctx context.Context, g *gocmd.Command, o Options, src source.Source) error {
 	args := []string{"get"}
 	for _, p := range o.Plugins {
 		if p.Dir == "" && !replaced(o.Replace, p.Import) {
@@ -276,7 +274,7 @@ func fetch(ctx context.Context, g *goCommand, o Options, src source.Source) erro
 		args = append(args, buildinfo.XDPipe+"@"+src.Version)
 	}
 	o.Log("fetch %s", strings.Join(args[1:], ", "))
-	if err := g.run(ctx, args...); err != nil {
+	if err := g.Run(ctx, args...); err != nil {
 		return explainFetch(err)
 	}
 	return nil

@@ -7,12 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"runtime"
 	"strings"
 	"time"
+
+	"github.com/xdpipe/xdpipe/internal/gocmd"
 )
 
 // askTime bounds how long a binary may take to say what is inside.
 const askTime = 30 * time.Second
+
+// runsHere reports whether what the go command compiles runs on this machine.
+func runsHere(ctx context.Context, g *gocmd.Command) bool {
+	out, err := g.Output(ctx, "env", "GOOS", "GOARCH")
+	return err == nil && out == runtime.GOOS+"\n"+runtime.GOARCH
+}
 
 // ask runs the binary to have it say what is inside.
 func ask(ctx context.Context, file string) (*Contents, error) {
