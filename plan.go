@@ -342,15 +342,6 @@ func (p *Plan) Summary() PlanSummary {
 	return s
 }
 
-// DOT returns the pipelines' graphs in the language of Graphviz.
-func (p *Plan) DOT() string {
-	var graphs []pipeline.Graph
-	for _, pl := range p.Summary().Pipelines {
-		graphs = append(graphs, pl.Graph)
-	}
-	return pipeline.DOT(graphs)
-}
-
 // String describes the plan, a line for each thing that would be done.
 func (p *Plan) String() string {
 	s := p.Summary()

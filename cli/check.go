@@ -11,12 +11,15 @@ import (
 )
 
 func (a *app) check() *cobra.Command {
-	var offline bool
+	var offline, dot bool
 	cmd := &cobra.Command{
 		Use:   "check CONFIG.yaml",
 		Short: "validate a configuration and print the plan; changes nothing",
 		Long: `check reads a configuration, holds it against this machine and prints what run
-would do. It changes nothing. Mistakes are printed as FILE:LINE:COLUMN: message.`,
+would do, with the graph of every pipeline. It changes nothing. Mistakes are printed
+as FILE:LINE:COLUMN: message. With --dot it prints the graphs for Graphviz:
+
+  xdpipe check --dot bridge.yaml | dot -Tsvg -o bridge.svg`,
 		Args: exactArgs("CONFIG.yaml"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			cfg, err := pipeline.LoadConfig(args[0])
@@ -24,10 +27,18 @@ would do. It changes nothing. Mistakes are printed as FILE:LINE:COLUMN: message.
 				return a.mistakes(err)
 			}
 			if offline {
-				if a.json {
-					return a.printJSON(map[string]any{"ok": true})
+				graphs := cfg.Graphs()
+				switch {
+				case dot:
+					fmt.Fprint(a.out, pipeline.DOT(graphs))
+				case a.json:
+					return a.printJSON(map[string]any{"ok": true, "graphs": graphs})
+				default:
+					for _, g := range graphs {
+						fmt.Fprint(a.out, g)
+					}
+					fmt.Fprintf(a.out, "%s: no mistakes found; not held against this machine\n", args[0])
 				}
-				fmt.Fprintf(a.out, "%s: no mistakes found; not held against this machine\n", args[0])
 				return nil
 			}
 			plan, err := xdpipe.NewPlan(cfg)
@@ -35,6 +46,10 @@ would do. It changes nothing. Mistakes are printed as FILE:LINE:COLUMN: message.
 				return a.mistakes(err)
 			}
 			defer plan.Close()
+			if dot {
+				fmt.Fprint(a.out, pipeline.DOT(cfg.Graphs()))
+				return nil
+			}
 			if a.json {
 				return a.printJSON(map[string]any{"ok": true, "plan": plan.Summary()})
 			}
@@ -42,6 +57,7 @@ would do. It changes nothing. Mistakes are printed as FILE:LINE:COLUMN: message.
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&dot, "dot", false, "print the graphs in the language of Graphviz")
 	cmd.Flags().BoolVar(&offline, "offline", false, "look at the file only, not at this machine's interfaces")
 	return cmd
 }

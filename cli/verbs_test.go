@@ -46,6 +46,10 @@ func TestCheckPrintsEveryMistakeWithItsPosition(t *testing.T) {
 			t.Errorf("a line without a position: %s", line)
 		}
 	}
+	status, out, _ = cli("check", "--offline", "--dot", path)
+	if status != 0 || !strings.HasPrefix(out, "digraph xdpipe {") || !strings.Contains(out, "count\" [label=") {
+		t.Errorf("status %d, %s", status, out)
+	}
 	status, out, _ = cli("check", "--offline", "-j", path)
 	var doc struct {
 		OK     bool

@@ -63,6 +63,15 @@ func GraphOf(p Pipeline, ports []string) Graph {
 	return out
 }
 
+// Graphs returns the graphs of the pipelines of a configuration without mistakes.
+func (c *Config) Graphs() []Graph {
+	graphs := []Graph{}
+	for i := range c.Pipelines {
+		graphs = append(graphs, GraphOf(c.Pipelines[i].Pipeline(), c.PortNames()))
+	}
+	return graphs
+}
+
 // next returns what follows a node by its output 0, or "".
 func (g Graph) next(id string) string {
 	for _, e := range g.Edges {
