@@ -227,6 +227,7 @@ func TestRespondValidatesRequests(t *testing.T) {
 		{"a solicitation with code 1", nsCode, "ignored_malformed:1"},
 		{"a solicitation with an option of no length", ask(ip6A, solicitedB, "\x01\x00\x02\x00\x00\x00\x00\x0a"), "ignored_malformed:1"},
 		{"a solicitation with an option beyond its end", ask(ip6A, solicitedB, "\x01\x02\x02\x00\x00\x00\x00\x0a"), "ignored_malformed:1"},
+		{"a solicitation with a byte of an option", ask(ip6A, solicitedB, "\x01"), "ignored_malformed:1"},
 		{"a solicitation with half an option", ask(ip6A, solicitedB, "\x01\x01\x02\x00"), "ignored_malformed:1"},
 		{"a solicitation from a group", ask(group, solicitedB, mine), "ignored_source:1"},
 		{"a solicitation from loopback", ask(loop, solicitedB, mine), "ignored_source:1"},
@@ -359,6 +360,23 @@ func TestRespondUsesTheMACAddressItIsGiven(t *testing.T) {
 				t.Errorf("says that the address is at %x, want %x", n.Options[0].Data, tc.from)
 			}
 		})
+	}
+}
+
+func TestRespondAdvertisementsHaveNothingOfTheSolicitation(t *testing.T) {
+	p := solicit(ip6A, 255, nil)
+	want, _, _ := respondTo(t, newRespond(nil), p)
+	// The reserved field is ignored on receipt (RFC 4861, 4.3), and zero in the answer.
+	p = with(p, 58, 1, 2, 3, 4)
+	sum := binary.BigEndian.Uint16(p[56:])
+	sum = pipeline.UpdateChecksum(pipeline.UpdateChecksum(sum, 0, 0x0102), 0, 0x0304)
+	p = with(p, 56, byte(sum>>8), byte(sum))
+	long := solicitation(macSolicitedB, ip6A, solicitedB, ip6B, []byte("\x0e\x01nonce1\x0e\x02fourteen bytes"))
+	for _, request := range [][]byte{p, append(bytes.Clone(p), "padding"...), long} {
+		got, answered, counted := respondTo(t, newRespond(nil), request)
+		if !answered || !bytes.Equal(got, want) {
+			t.Errorf("%x became\n%x (%s), want\n%x", request, got, counted, want)
+		}
 	}
 }
 

@@ -151,7 +151,7 @@ func sourceLinkLayer(options []byte) (mac [6]byte, found, ok bool) {
 		if len(options) < 8 || options[1] == 0 || len(options) < int(options[1])*8 {
 			return mac, found, false
 		}
-		if options[0] == 1 && !found {
+		if options[0] == 1 {
 			mac, found = [6]byte(options[2:8]), true
 		}
 		options = options[int(options[1])*8:]

@@ -123,7 +123,7 @@ func ping4(n int) []byte {
 }
 
 func ping6(n int) []byte {
-	return build(ether(macB, layers.EthernetTypeIPv6), ip6(layers.IPProtocolICMPv6, ip6A, ip6B, 64),
+	return build(ether(macB, layers.EthernetTypeIPv6), ip6(layers.IPProtocolICMPv6, ip6A, ip6B, 63),
 		icmp6(128), &layers.ICMPv6Echo{Identifier: 1, SeqNumber: 1}, payload(n))
 }
 
