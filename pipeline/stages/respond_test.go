@@ -49,17 +49,6 @@ func respondTo(t testing.TB, s *Respond, p []byte) (after []byte, answered bool,
 	return after, out != pipeline.Next, strings.Join(names, " ")
 }
 
-// checkMeta fails if the packet's metadata is not what a parse of it finds.
-func checkMeta(t testing.TB, b *pipeline.Batch, i int) {
-	t.Helper()
-	f := *b.Meta(i)
-	f.Parse(b.Data(i))
-	f.Checksum = b.Meta(i).Checksum
-	if got, want := metaText(*b.Meta(i)), metaText(f); got != want {
-		t.Fatalf("%x has metadata\n%s, a parse of it finds\n%s", b.Data(i), got, want)
-	}
-}
-
 // What b answers a, built by gopacket. B answers broadcasts from the MAC address
 // made of its first IP address.
 var localB = net.HardwareAddr{2, 0, 192, 0, 2, 2}

@@ -9,21 +9,6 @@ import (
 	"github.com/xdpipe/xdpipe/pipeline"
 )
 
-// provisioned validates and provisions a stage as the engine does, with the
-// outputs connected.
-func provisioned(t testing.TB, s pipeline.Stage, outputs ...string) *pipeline.Context {
-	t.Helper()
-	if v, ok := s.(pipeline.Validator); ok {
-		must(t, v.Validate())
-	}
-	ctx := &pipeline.Context{}
-	ctx.Connect(outputs...)
-	if p, ok := s.(pipeline.Provisioner); ok {
-		must(t, p.Provision(ctx))
-	}
-	return ctx
-}
-
 // newVLAN returns a stage with what change sets, other options at their defaults.
 func newVLAN(change func(*VLAN)) *VLAN {
 	m, _ := pipeline.Lookup("vlan")
@@ -112,59 +97,49 @@ func checkVLAN(t testing.TB, change func(*VLAN), p []byte, parsed bool) {
 	t.Helper()
 	s := newVLAN(change)
 	ctx := provisioned(t, s, "else")
-	b := newBatch(t, p)
-	var hash uint32
-	if parsed {
-		b.Parse()
-		b.Meta(0).Checksum = pipeline.ChecksumGood
-		hash = b.FlowHash(0)
-	}
-	deep := b.Meta(0).VLANs == 2
-	s.Process(b)
-	want, changed := vlanReference(s, p)
-	to, dropped, why := b.Verdict(0)
-	if want == nil {
-		if !dropped || ctx.ReasonName(why) != "too_short" {
-			t.Fatalf("%x: verdict is output %d, dropped %v %s; want it dropped as too short", p, to, dropped, ctx.ReasonName(why))
+	checkWrites(t, p, func(b *pipeline.Batch) {
+		t.Helper()
+		var hash uint32
+		if parsed {
+			b.Parse()
+			b.Meta(0).Checksum = pipeline.ChecksumGood
+			hash = b.FlowHash(0)
 		}
-		return
-	}
-	if !bytes.Equal(b.Data(0), want) {
-		t.Fatalf("%x became\n%x, want\n%x", p, b.Data(0), want)
-	}
-	if dropped || (to == pipeline.Next) != changed {
-		t.Fatalf("%x: verdict is output %d, dropped %v, of a packet that was changed: %v", p, to, dropped, changed)
-	}
-	if n := s.Report()["changed"]; n != 1 && changed || n != 0 && !changed {
-		t.Fatalf("%x: %d packets counted as changed", p, n)
-	}
-	m := *b.Meta(0)
-	if !parsed {
-		if m.Flags != 0 {
-			t.Fatalf("%x: a packet that nobody parsed has metadata %+v", p, m)
+		deep := b.Meta(0).VLANs == 2
+		s.Process(b)
+		want, changed := vlanReference(s, p)
+		to, dropped, why := b.Verdict(0)
+		if want == nil {
+			if !dropped || ctx.ReasonName(why) != "too_short" {
+				t.Fatalf("%x: verdict is output %d, dropped %v %s; want it dropped as too short", p, to, dropped, ctx.ReasonName(why))
+			}
+			return
 		}
-		return
-	}
-	if m.Checksum != pipeline.ChecksumGood {
-		t.Fatalf("%x: what was known of its checksums is not", p)
-	}
-	fresh := newBatch(t, want)
-	fresh.Parse()
-	f := *fresh.Meta(0)
-	f.Arrival, f.Checksum = m.Arrival, m.Checksum
-	if got, want := metaText(m), metaText(f); got != want {
-		t.Fatalf("%x became %x with metadata\n%s, a parse of it finds\n%s", p, b.Data(0), got, want)
-	}
-	// Behind a third tag and in what is malformed another parse may see more or less.
-	if !deep && f.VLANs < 2 && f.Flags&(pipeline.MetaIPv4|pipeline.MetaIPv6) != 0 && f.Flags&pipeline.MetaMalformed == 0 && b.FlowHash(0) != hash {
-		t.Fatalf("%x: flow hash is %#x, was %#x", p, b.FlowHash(0), hash)
-	}
-}
-
-// metaText shows all exported fields but those of the packet's way.
-func metaText(m pipeline.Meta) string {
-	return fmt.Sprintf("flags %#x ethertype %#x L3 %d L4 %d end %d vlan %#x/%#x of %d ports %d %d protocol %d checksum %d",
-		m.Flags&^pipeline.MetaHash, m.EtherType, m.L3, m.L4, m.End, m.VLAN[0], m.VLAN[1], m.VLANs, m.SrcPort, m.DstPort, m.Protocol, m.Checksum)
+		if !bytes.Equal(b.Data(0), want) {
+			t.Fatalf("%x became\n%x, want\n%x", p, b.Data(0), want)
+		}
+		if dropped || (to == pipeline.Next) != changed {
+			t.Fatalf("%x: verdict is output %d, dropped %v, of a packet that was changed: %v", p, to, dropped, changed)
+		}
+		if n := s.Report()["changed"]; n != 1 && changed || n != 0 && !changed {
+			t.Fatalf("%x: %d packets counted as changed", p, n)
+		}
+		m := b.Meta(0)
+		if !parsed {
+			if m.Flags != 0 {
+				t.Fatalf("%x: a packet that nobody parsed has metadata %s", p, metaText(*m))
+			}
+			return
+		}
+		if m.Checksum != pipeline.ChecksumGood {
+			t.Fatalf("%x: what was known of its checksums is not", p)
+		}
+		checkMeta(t, b, 0)
+		// Behind a third tag and in what is malformed another parse may see more or less.
+		if !deep && m.Flags&(pipeline.MetaIPv4|pipeline.MetaIPv6) != 0 && m.Flags&pipeline.MetaMalformed == 0 && b.FlowHash(0) != hash {
+			t.Fatalf("%x: flow hash is %#x, was %#x", p, b.FlowHash(0), hash)
+		}
+	})
 }
 
 func TestVLANChangesEveryKindOfPacketAndItsMetadata(t *testing.T) {

@@ -2,6 +2,7 @@ package stages
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 
 	"github.com/xdpipe/xdpipe/pipeline"
@@ -50,4 +51,36 @@ func newTail(t testing.TB, b *pipeline.Batch, n int) []byte {
 		tail[i] = byte(i)
 	}
 	return tail
+}
+
+// provisioned validates and provisions a stage as the engine does, with the
+// outputs connected.
+func provisioned(t testing.TB, s pipeline.Stage, outputs ...string) *pipeline.Context {
+	t.Helper()
+	if v, ok := s.(pipeline.Validator); ok {
+		must(t, v.Validate())
+	}
+	ctx := &pipeline.Context{}
+	ctx.Connect(outputs...)
+	if p, ok := s.(pipeline.Provisioner); ok {
+		must(t, p.Provision(ctx))
+	}
+	return ctx
+}
+
+// checkMeta fails if the packet's metadata is not what a parse of it finds.
+func checkMeta(t testing.TB, b *pipeline.Batch, i int) {
+	t.Helper()
+	f := *b.Meta(i)
+	f.Parse(b.Data(i))
+	f.Checksum = b.Meta(i).Checksum
+	if got, want := metaText(*b.Meta(i)), metaText(f); got != want {
+		t.Fatalf("%x has metadata\n%s, a parse of it finds\n%s", b.Data(i), got, want)
+	}
+}
+
+// metaText shows all exported fields but those of the packet's way.
+func metaText(m pipeline.Meta) string {
+	return fmt.Sprintf("flags %#x ethertype %#x L3 %d L4 %d end %d vlan %#x/%#x of %d ports %d %d protocol %d checksum %d",
+		m.Flags&^pipeline.MetaHash, m.EtherType, m.L3, m.L4, m.End, m.VLAN[0], m.VLAN[1], m.VLANs, m.SrcPort, m.DstPort, m.Protocol, m.Checksum)
 }
