@@ -16,6 +16,12 @@ import (
 type Module struct {
 	Name string // as configurations write it: lower case
 	Doc  string // one line
+	// Help is what there is to say beyond Doc: sentences, in paragraphs with an empty
+	// line between them. It may be empty.
+	Help string
+	// Example is a use of the stage in the quick form, which tests and documentation
+	// show: on one line, with ports of any name as targets. It may be empty.
+	Example string
 	// New returns a stage with the defaults of its options set. It has no other
 	// effect. The exported fields tagged `stage:"name"` of the struct it points
 	// to are the stage's options, of the types listed at Option.
@@ -42,7 +48,7 @@ type OutputInfo struct {
 }
 
 // An Option describes an option of a module, from the tags of its field:
-// `stage:"name"`, `unit:"bytes"`, `doc:"…"`, `required:"true"`. Its type is a
+// `stage:"name"`, `unit:"bytes"`, `doc:"…"`, `required:"true"`, `min:"1"`, `max:"9"`. Its type is a
 // bool, an integer, a float, a string, a time.Duration, a type that implements
 // encoding.TextUnmarshaler, or a slice of those.
 type Option struct {
@@ -51,6 +57,8 @@ type Option struct {
 	Unit     string `json:"unit,omitempty"`
 	Default  string `json:"default,omitempty"`
 	Required bool   `json:"required,omitempty"`
+	Min      string `json:"min,omitempty"` // of a number, or of those in a list
+	Max      string `json:"max,omitempty"`
 	Doc      string `json:"doc"`
 }
 
@@ -121,6 +129,18 @@ func Modules() []Module {
 	return all
 }
 
+// Kind is "source", "sink" or, of stages that have others before and behind them,
+// "stage".
+func (m Module) Kind() string {
+	switch m.New().(type) {
+	case Source:
+		return "source"
+	case Sink:
+		return "sink"
+	}
+	return "stage"
+}
+
 // Options describes the module's options, in the order of their fields.
 func (m Module) Options() []Option {
 	v := reflect.ValueOf(m.New()).Elem()
@@ -131,6 +151,8 @@ func (m Module) Options() []Option {
 			Type:     typeName(f.field.Type),
 			Unit:     f.field.Tag.Get("unit"),
 			Required: f.field.Tag.Get("required") == "true",
+			Min:      f.field.Tag.Get("min"),
+			Max:      f.field.Tag.Get("max"),
 			Doc:      f.field.Tag.Get("doc"),
 		}
 		if fv := v.FieldByIndex(f.field.Index); !fv.IsZero() || !o.Required && isNumberOrBool(fv.Kind()) {

@@ -6,7 +6,10 @@ func init() {
 	pipeline.Register(pipeline.Module{
 		Name: "count",
 		Doc:  "counts packets and bytes, and with a parse stage before it also by protocol",
-		New:  func() pipeline.Stage { return &Count{} },
+		Help: `Its counters are values in the status: packets, bytes, arp, vlan, ipv4, ipv6,
+fragments, malformed, tcp, udp and icmp, the last of both versions.`,
+		Example: "parse ! count",
+		New:     func() pipeline.Stage { return &Count{} },
 	})
 }
 

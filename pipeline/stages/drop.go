@@ -4,9 +4,10 @@ import "github.com/xdpipe/xdpipe/pipeline"
 
 func init() {
 	pipeline.Register(pipeline.Module{
-		Name: "drop",
-		Doc:  "drops packets: all, or one in so many",
-		New:  func() pipeline.Stage { return &Drop{Every: 1} },
+		Name:    "drop",
+		Doc:     "drops packets: all, or one in so many",
+		Example: "drop every=100",
+		New:     func() pipeline.Stage { return &Drop{Every: 1} },
 	})
 }
 

@@ -8,10 +8,12 @@ import (
 
 func init() {
 	pipeline.Register(pipeline.Module{
-		Name:   "macswap",
-		Doc:    "swaps the source and destination MAC addresses",
-		Writes: true,
-		New:    func() pipeline.Stage { return &MACSwap{} },
+		Name:    "macswap",
+		Doc:     "swaps the source and destination MAC addresses",
+		Help:    "With it a pipeline that leads back to the port it comes from reflects packets.",
+		Example: "macswap",
+		Writes:  true,
+		New:     func() pipeline.Stage { return &MACSwap{} },
 	})
 }
 

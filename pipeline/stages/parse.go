@@ -8,7 +8,11 @@ func init() {
 	pipeline.Register(pipeline.Module{
 		Name: "parse",
 		Doc:  "reads the headers into the packet's metadata for the stages after it",
-		New:  func() pipeline.Stage { return &Parse{} },
+		Help: `It knows Ethernet, up to two VLAN tags, ARP, IPv4, IPv6 with extension headers,
+and the ports of TCP, UDP and SCTP. Stages that say so want it before them; each
+packet needs it once.`,
+		Example: "parse drop_malformed=true ! count",
+		New:     func() pipeline.Stage { return &Parse{} },
 	})
 }
 

@@ -22,7 +22,12 @@ func init() {
 	pipeline.Register(pipeline.Module{
 		Name: "pcap",
 		Doc:  "copies packets that pass to a pcapng file; never delays or drops one",
-		New:  func() pipeline.Stage { return &Pcap{Snaplen: 65535} },
+		Help: `Packets are copied into a buffer of some megabytes, from which the file is
+written beside the worker; those that come while it is full are counted as missed
+and go on. Stages that name the same file write to one, each as an interface of
+the capture.`,
+		Example: "pcap file=dns.pcapng snaplen=128",
+		New:     func() pipeline.Stage { return &Pcap{Snaplen: 65535} },
 	})
 }
 

@@ -10,9 +10,30 @@ import (
 
 func init() {
 	pipeline.Register(pipeline.Module{
-		Name:   "respond",
-		Doc:    "answers ARP, IPv6 neighbour solicitations and pings for addresses that no host has",
-		Writes: true,
+		Name: "respond",
+		Doc:  "answers ARP, IPv6 neighbour solicitations and pings for addresses that no host has",
+		Help: `The answer is the request with its ends exchanged. It keeps the VLAN tags; that
+to a ping also its length, data, IP identification, traffic class and flow label,
+and has a TTL or hop limit of 64. Neighbour advertisements are solicited and
+override, and go to all nodes if the solicitation looked for a duplicate.
+
+Without mac a request is answered from the MAC address it was sent to, and one
+that was sent to all from 02:00 and the last four bytes of the first address.
+The interface has to take frames for that address: promiscuous is the default.
+
+Requests for one of the addresses that are not answered go on as they are and are
+counted: ignored_malformed (a field or length that no request has),
+ignored_checksum, ignored_hop_limit (a solicitation that crossed a router),
+ignored_source (an address that no answer can be sent to, or the one asked for),
+ignored_destination (pings to broadcast and multicast MAC addresses, and
+solicitations to groups that the address is not in), ignored_mac (sent to another
+host), ignored_fragment, ignored_options (IPv4 options and IPv6 extension
+headers), ignored_multi (in several frames) and ignored_announcement (ARP by
+which a host tells that it has the address). All else goes on uncounted.
+
+Packets that are not parsed yet it parses.`,
+		Example: "parse ! respond addresses=192.0.2.1 reply->back ! count",
+		Writes:  true,
 		Outputs: []pipeline.OutputInfo{{
 			Name: "reply", Optional: true,
 			Doc: "the answers, to go back out of the port their requests came by; if it is not connected they go on with the next stage, which is right where the pipeline leads back to that port",
@@ -21,14 +42,10 @@ func init() {
 	})
 }
 
-// Respond makes answers out of requests, in place: the reply is the request with
-// its ends exchanged, and keeps its VLAN tags; that to a ping also the length, the
-// IP identification, the traffic class and the flow label. Requests that a host
-// would not answer go on as they are, counted by why; so does everything that is
-// no request for one of the addresses. Packets that are not parsed yet it parses.
+// Respond makes answers out of requests, in place.
 type Respond struct {
 	Addresses []string `stage:"addresses" required:"true" doc:"IPv4 and IPv6 addresses to answer for, or prefixes: then for all addresses in them"`
-	MAC       string   `stage:"mac" doc:"the MAC address to answer with; requests sent to another are left alone. Empty: requests are answered from the MAC address they were sent to, and those sent to all from 02:00 and the last four bytes of the first address; this needs a promiscuous port"`
+	MAC       string   `stage:"mac" doc:"the MAC address to answer with; requests sent to another are left alone; empty: see above"`
 	ARP       bool     `stage:"arp" doc:"answer ARP requests"`
 	ND        bool     `stage:"nd" doc:"answer IPv6 neighbour solicitations, of duplicate address detection too"`
 	Echo      bool     `stage:"echo" doc:"answer ICMP and ICMPv6 echo requests (ping)"`

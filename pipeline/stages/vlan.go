@@ -9,9 +9,18 @@ import (
 
 func init() {
 	pipeline.Register(pipeline.Module{
-		Name:   "vlan",
-		Doc:    "pushes, pops or rewrites the outermost VLAN tag",
-		Writes: true,
+		Name: "vlan",
+		Doc:  "pushes, pops or rewrites the outermost VLAN tag",
+		Help: `push puts a tag between the addresses and what is behind them, into the room
+before the packet; pop takes one off, and set changes parts of it. Packets that
+have no tag to pop or set go on as they are, counted as untagged, and those of
+VLANs that match does not have, as unmatched. What is popped may be shorter than
+Ethernet's 60 bytes; whoever transmits pads it.
+
+Packets need not be parsed before. Of those that are, what is known of the
+headers stays true; behind more than two tags nothing is known of a packet.`,
+		Example: "parse ! vlan op=push id=42 pcp=3 ! count",
+		Writes:  true,
 		Outputs: []pipeline.OutputInfo{{
 			Name: "else", Optional: true,
 			Doc: "packets left as they are: without a tag to pop or set, or of a VLAN not in match; they go on with the next stage if it is not connected",
@@ -20,13 +29,11 @@ func init() {
 	})
 }
 
-// VLAN changes the outermost VLAN tag. It works on the bytes, so that packets need
-// not be parsed; the metadata of those that are stays what a parse of the packet
-// would find. What is behind a second tag is not looked at: pushing a third one
-// leaves no more known of a packet than its tags.
+// VLAN changes the outermost VLAN tag. It works on the bytes; the metadata of
+// packets that are parsed stays what a parse of the packet would find.
 type VLAN struct {
 	Op    string `stage:"op" required:"true" doc:"push: put a tag before what is there; pop: take one off; set: change it"`
-	ID    int    `stage:"id" min:"-1" max:"4094" doc:"VLAN id, 0 for a priority tag; required for push, and -1 keeps it with set"`
+	ID    int    `stage:"id" min:"-1" max:"4094" doc:"VLAN id, 0 for a priority tag; required for push; -1: kept with set"`
 	PCP   int    `stage:"pcp" min:"-1" max:"7" doc:"priority; -1: 0 with push, kept with set"`
 	DEI   int    `stage:"dei" min:"-1" max:"1" doc:"drop eligible indicator; -1: 0 with push, kept with set"`
 	Type  string `stage:"type" doc:"802.1q or 802.1ad (the outer tag of two, also called S-tag); empty: 802.1q with push, kept with set"`
