@@ -142,6 +142,10 @@ func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, tag, what string) 
 		}
 		seen[f.name] = posOf(value)
 		fv := v.FieldByIndex(f.field.Index)
+		if d.quick && fv.Kind() == reflect.Slice && isPlain(fv.Type().Elem()) {
+			value = splitList(value)
+			n.Content[i+1] = value // a list from here on, as YAML has it
+		}
 		before := len(d.errs)
 		d.decodeValue(value, fv, tag, prefix+f.name)
 		if len(d.errs) > before {
@@ -158,6 +162,26 @@ func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, tag, what string) 
 		}
 	}
 	return seen
+}
+
+// isPlain reports whether values of the type are written without commas; those of
+// types that read their text themselves may have some.
+func isPlain(t reflect.Type) bool {
+	return t.Kind() != reflect.Struct && t.Kind() != reflect.Slice && !reflect.PointerTo(t).Implements(textUnmarshalerType)
+}
+
+// splitList makes a list of a value of the quick form, if it has commas.
+func splitList(n *yaml.Node) *yaml.Node {
+	if !strings.Contains(n.Value, ",") {
+		return n
+	}
+	list := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Line: n.Line, Column: n.Column}
+	column := n.Column
+	for text := range strings.SplitSeq(n.Value, ",") {
+		list.Content = append(list.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text, Line: n.Line, Column: column})
+		column += len(text) + 1
+	}
+	return list
 }
 
 // checkRange checks numbers against the tags min and max of their field.

@@ -18,7 +18,7 @@ import (
 //	parse ! match expr='udp port 53' else->rest ! count; rest: sample every=100 sampled->tap -> lan; tap: pcap file=x.pcapng
 //
 // It means the same stages as YAML's stages and branches. Values with spaces, ; or !
-// are put in single or double quotes. The error, if any, is ConfigErrors whose columns
+// are put in single or double quotes. Lists of numbers and of words have commas. The error, if any, is ConfigErrors whose columns
 // are those of text; file names it in messages.
 func ParseQuick(file, text string) ([]StageSpec, error) {
 	d := &decoder{file: file, quick: true}

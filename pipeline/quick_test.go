@@ -35,6 +35,38 @@ func TestTheQuickFormMeansTheSameAsTheList(t *testing.T) {
 	}
 }
 
+func TestListsOfTheQuickFormHaveCommas(t *testing.T) {
+	for text, want := range map[string]string{
+		"vlan op=pop match=7":       "[7]",
+		"vlan op=pop match=7,100,8": "[7 100 8]",
+		"vlan op=pop match='7,8'":   "[7 8]",
+	} {
+		specs, err := pipeline.ParseQuick("quick", text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		for range 2 { // it is made for each worker
+			stage, err := specs[0].New()
+			if err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+			if got := fmt.Sprint(stage.(*stages.VLAN).Match); got != want {
+				t.Errorf("%s is %s, want %s", text, got, want)
+			}
+		}
+	}
+	for text, want := range map[string]string{
+		"vlan op=pop match=7,x,9":    `quick:1:21: stage vlan: match: found "x", want a whole number`,
+		"vlan op=pop match=7,":       `quick:1:21: stage vlan: match: found "", want a whole number`,
+		"vlan op=pop match=7,8,4095": "quick:1:23: stage vlan: match: found 4095, want at most 4094",
+	} {
+		if _, err := pipeline.ParseQuick("quick", text); fmt.Sprint(err) != want {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+}
+
 func TestValuesOfTheQuickFormMayBeQuoted(t *testing.T) {
 	for text, want := range map[string]string{
 		`pcap file=a.pcapng`:             "a.pcapng",
