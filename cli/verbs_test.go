@@ -80,23 +80,31 @@ func TestStagesAreListedAndDocumented(t *testing.T) {
 	mentions(t, out, "parse", "count", "drop", "macswap", "pcap")
 	out = cliOK(t, "stages", "pcap")
 	mentions(t, out, "pcap: copies packets", "Options:", "file", "required", "snaplen", "in bytes", "default 65535")
-	mentions(t, cliOK(t, "stages", "count"), "no options")
+	mentions(t, cliOK(t, "stages", "count"), "no options", "does not change them", "Example: parse ! count")
+	mentions(t, cliOK(t, "stages", "respond"), "It changes packets.", "Outputs", "reply", "optional", "ignored_hop_limit")
 
 	type option struct {
 		Name, Type, Default, Doc string
 		Required                 bool
 	}
 	var all []struct {
-		Name, Doc string
-		Options   []option
+		Name, Doc, Kind string
+		Writes          *bool
+		Outputs         []struct{ Name, Doc string }
+		Options         []option
 	}
 	must(t, json.Unmarshal([]byte(cliOK(t, "stages", "-j")), &all))
 	if len(all) < 5 {
 		t.Errorf("%d stages", len(all))
 	}
 	for _, m := range all {
-		if m.Name == "" || m.Doc == "" || m.Options == nil {
+		if m.Name == "" || m.Doc == "" || m.Kind == "" || m.Writes == nil || m.Outputs == nil || m.Options == nil {
 			t.Errorf("stage %+v", m)
+		}
+		for _, o := range m.Outputs {
+			if o.Name == "" || o.Doc == "" {
+				t.Errorf("stage %s: output %+v", m.Name, o)
+			}
 		}
 		for _, o := range m.Options {
 			if o.Name == "" || o.Type == "" || o.Doc == "" {
