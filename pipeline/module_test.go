@@ -54,7 +54,7 @@ func TestOptionsDescribeEveryType(t *testing.T) {
 	}
 	want := []pipeline.Option{
 		{Name: "flag", Type: "bool", Default: "false", Doc: "a flag"},
-		{Name: "int", Type: "integer", Unit: "packets", Default: "7", Doc: "a number"},
+		{Name: "int", Type: "integer", Unit: "packets", Default: "7", Min: "1", Max: "100", Doc: "a number"},
 		{Name: "small", Type: "integer", Default: "0", Doc: "a number of few bits"},
 		{Name: "uint", Type: "integer", Default: "0", Doc: "a number without a sign"},
 		{Name: "float", Type: "number", Default: "0", Doc: "any number"},
@@ -134,5 +134,22 @@ func TestRegisterPanicsAtMistakesOfTheProgram(t *testing.T) {
 			}()
 			pipeline.Register(tc.m)
 		})
+	}
+}
+
+type testSource struct{ everyType }
+
+func (*testSource) Due() int64 { return pipeline.Never }
+
+type testSink struct{ everyType }
+
+func (*testSink) Sink() {}
+
+func TestKindSaysWhereAStageStands(t *testing.T) {
+	for want, stage := range map[string]pipeline.Stage{"stage": &everyType{}, "source": &testSource{}, "sink": &testSink{}} {
+		m := pipeline.Module{New: func() pipeline.Stage { return stage }}
+		if got := m.Kind(); got != want {
+			t.Errorf("%T is a %s, want a %s", stage, got, want)
+		}
 	}
 }
