@@ -61,7 +61,9 @@ func newBatch(t testing.TB, packets ...[]byte) *pipeline.Batch {
 	b := pipeline.NewBatch(cache, pipeline.MaxBatch)
 	t.Cleanup(func() {
 		for _, d := range b.Descs() {
-			cache.Put(d.Addr)
+			for range mem.Refs(d.Addr) { // one more for each Tee
+				cache.Put(d.Addr)
+			}
 		}
 		cache.Close()
 		must(t, mem.Close())
