@@ -2,6 +2,7 @@ package stages
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/xdpipe/xdpipe/filter"
 	"github.com/xdpipe/xdpipe/pipeline"
@@ -32,22 +33,21 @@ type Match struct {
 
 // Validate implements pipeline.Validator.
 func (s *Match) Validate() error {
-	f, err := compile("expr", s.Expr)
+	f, err := compile(s.Expr)
+	if err != nil {
+		return &pipeline.OptionError{Option: "expr", Err: err}
+	}
 	s.filter = f
-	return err
+	return nil
 }
 
-// compile compiles the expression of an option, which the error blames with the
-// column.
-func compile(option, expr string) (*filter.Filter, error) {
+// compile compiles an expression, with errors for configurations.
+func compile(expr string) (*filter.Filter, error) {
 	f, err := filter.Compile(expr)
 	if fe := (*filter.Error)(nil); errors.As(err, &fe) {
-		return nil, pipeline.BadOption(option, "column %d of %q: %s", fe.Column, expr, fe.Message)
+		return nil, fmt.Errorf("column %d of %q: %s", fe.Column, expr, fe.Message)
 	}
-	if err != nil {
-		return nil, &pipeline.OptionError{Option: option, Err: err}
-	}
-	return f, nil
+	return f, err
 }
 
 // Provision implements pipeline.Provisioner.
