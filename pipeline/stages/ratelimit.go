@@ -38,7 +38,7 @@ type RateLimit struct {
 	Keys       int            `stage:"keys" doc:"most hosts or flows kept, at 24 bytes each; beyond, the one nearest to a full bucket among eight is forgotten (counted: recycled if the bucket was full and nothing is lost, else evicted)"`
 	IPv4Prefix int            `stage:"ipv4_prefix" unit:"bits" doc:"so much of an IPv4 address is one host"`
 	IPv6Prefix int            `stage:"ipv6_prefix" unit:"bits" doc:"so much of an IPv6 address is one host"`
-	Workers    LimitOfWorkers `stage:"workers" doc:"each: every worker applies the rate by itself, right for one worker, or with handoff by the same key before; split: each worker has its share of the rate, so that all together keep to it; auto: each for flow, which a port gives to one worker, else split"`
+	Workers    LimitOfWorkers `stage:"workers" doc:"each: every worker applies the rate by itself, which is exact after handoff by the same key; split: each worker that has the stage gets an equal share, so that all together keep to the rate, though what one does not use another cannot; auto: each for flow, which a port gives to one worker, else split"`
 
 	limits    []limit  // of the rules, then of Rate
 	buckets   []bucket // by limit, for LimitByAll
@@ -47,7 +47,8 @@ type RateLimit struct {
 	over      pipeline.Output
 	connected bool
 	exceeded  pipeline.Reason
-	clock     int64  // the latest arrival
+	clock     int64 // the latest arrival
+	sharers   *sharers
 	config    string // what an heir must have too
 
 	unlimited, unkeyed uint64
@@ -155,40 +156,54 @@ func (s *RateLimit) newLimits(workers int) ([]limit, error) {
 	return append(limits, l), nil
 }
 
+// sharers counts the instances of the stage.
+type sharers struct{ n int }
+
 // Provision implements pipeline.Provisioner.
-func (s *RateLimit) Provision(ctx *pipeline.Context) (err error) {
-	workers := max(ctx.Workers, 1)
-	if s.Workers == LimitEach || s.Workers == LimitAuto && s.By == LimitByFlow {
-		workers = 1
-	}
-	if s.limits, err = s.newLimits(workers); err != nil {
+func (s *RateLimit) Provision(ctx *pipeline.Context) error {
+	if _, err := s.newLimits(1); err != nil {
 		return err
 	}
-	if s.By == LimitByAll {
-		s.buckets = make([]bucket, len(s.limits))
-		for i := range s.buckets {
-			s.buckets[i].full = fullForever
-		}
-	} else {
+	all, err := ctx.Shared(func() (any, error) { return &sharers{}, nil })
+	if err != nil {
+		return err
+	}
+	s.sharers = all.(*sharers)
+	s.sharers.n++ // of one assembly, whose stages are provisioned one after the other
+	if s.By != LimitByAll {
 		s.table = newBucketTable(s.Keys)
 	}
 	s.mask = newHostMask(s.IPv4Prefix, s.IPv6Prefix)
 	s.clock = fullForever
 	s.over, s.connected = ctx.Output("exceeded")
 	s.exceeded = ctx.Reason("rate_exceeded", "more packets than a ratelimit stage lets pass; raise its rate or burst, or connect its output exceeded")
+	return nil
+}
+
+// begin sets the limits, now that all instances that share them are there.
+func (s *RateLimit) begin() {
+	workers := s.sharers.n
+	if s.Workers == LimitEach || s.Workers == LimitAuto && s.By == LimitByFlow {
+		workers = 1
+	}
+	s.limits, _ = s.newLimits(workers) // Provision has seen its errors
+	s.buckets = make([]bucket, len(s.limits))
+	for i := range s.buckets {
+		s.buckets[i].full = fullForever
+	}
 	var rules []string
 	for _, r := range s.Rules {
 		rules = append(rules, fmt.Sprint(r.Rate, r.Burst, r.Expr))
 	}
 	s.config = fmt.Sprintf("%v %v %q %v %d %d %d %d", s.Rate, s.Burst, rules, s.By, s.Keys, s.IPv4Prefix, s.IPv6Prefix, workers)
-	return nil
 }
 
 // Inherit implements pipeline.Heir: with the same options, the buckets are as full
 // as they were.
 func (s *RateLimit) Inherit(old pipeline.Stage) {
+	s.begin()
 	o, ok := old.(*RateLimit)
-	if !ok || o.config != s.config {
+	if !ok || o.limits == nil || o.config != s.config {
 		return
 	}
 	s.limits, s.buckets, s.table = o.limits, o.buckets, o.table
@@ -197,6 +212,9 @@ func (s *RateLimit) Inherit(old pipeline.Stage) {
 
 // Process implements pipeline.Stage.
 func (s *RateLimit) Process(b *pipeline.Batch) {
+	if s.limits == nil {
+		s.begin()
+	}
 	// In two passes, so that the memory of the buckets of all packets is on its way
 	// while the first of them are worked on.
 	n := b.Len()
@@ -313,7 +331,7 @@ func (s *RateLimit) time(arrival int64) int64 {
 
 // Report implements pipeline.Reporter.
 func (s *RateLimit) Report() map[string]uint64 {
-	values := map[string]uint64{"unlimited": s.unlimited}
+	values := map[string]uint64{"passed": 0, "exceeded": 0, "unlimited": s.unlimited}
 	for i, l := range s.limits {
 		values["passed"] += l.passed
 		values["exceeded"] += l.exceeded
