@@ -1,6 +1,10 @@
 package stages
 
-import "hash/maphash"
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"math/bits"
+)
 
 // A bucketTable keeps buckets by key, so many and no more: all its memory is
 // allocated at the start. It is set-associative: a key's bucket can be in one of
@@ -9,74 +13,110 @@ import "hash/maphash"
 // full as well. Otherwise its key gets back what it had used, which is the least
 // of all in the set: keys that come up in masses, with a packet each, push out
 // each other and not those who are over their rate.
+//
+// In a set, keys are told apart by 32 bits: of new keys one in half a billion is
+// taken for another one.
 type bucketTable struct {
 	sets []bucketSet
-	// seed is random, so that nobody outside can choose keys that meet in a set.
-	seed maphash.Seed
+	// random keys the hash, so that nobody outside can choose keys that meet in a set.
+	random [4]uint64
 
 	used, recycled, evicted uint64
 }
 
 const setSize = 8
 
-// A bucketSet is three cache lines.
+// A bucketSet is two cache lines.
 type bucketSet struct {
-	keys    [setSize]uint64 // 0: free
-	buckets [setSize]bucket
+	tags [setSize]uint32 // the key's lower half; 0: free
+	part [setSize]uint32 // of the buckets
+	full [setSize]int64
 }
 
 // newBucketTable returns a table for so many keys, rounded up to whole sets.
 func newBucketTable(keys int) *bucketTable {
-	t := &bucketTable{sets: make([]bucketSet, (keys+setSize-1)/setSize), seed: maphash.MakeSeed()}
+	t := &bucketTable{sets: make([]bucketSet, (keys+setSize-1)/setSize)}
+	var random [32]byte
+	rand.Read(random[:]) // never fails
+	for i := range t.random {
+		t.random[i] = binary.NativeEndian.Uint64(random[8*i:])
+	}
 	for i := range t.sets {
 		for j := range setSize {
-			t.sets[i].buckets[j].full = fullForever
+			t.sets[i].full[j] = fullForever
 		}
 	}
 	return t
 }
 
-// key returns the key of what tells one bucket from another under a rule, as a
-// hash: that two have the same is as good as impossible (2⁻⁶⁴).
-func (t *bucketTable) key(what []byte, rule int) uint64 {
-	const odd = 0x9e3779b97f4a7c15 // of the golden ratio
-	return max(maphash.Bytes(t.seed, what)^uint64(rule)*odd, 1)
+// A bucketKey is a hash of what tells one bucket from another. The upper half
+// chooses the set, the lower is the tag, which is not 0.
+type bucketKey uint64
+
+// key returns the key of two words.
+func (t *bucketTable) key(a, b uint64) bucketKey {
+	x := fold(a^t.random[0], b^t.random[1])
+	x = fold(x^t.random[2], t.random[3])
+	if uint32(x) == 0 {
+		x++
+	}
+	return bucketKey(x)
+}
+
+// fold multiplies and keeps what both halves of the product say.
+func fold(a, b uint64) uint64 {
+	high, low := bits.Mul64(a, b)
+	return high ^ low
 }
 
 // set returns the set of a key.
-func (t *bucketTable) set(key uint64) *bucketSet {
-	return &t.sets[(key>>32)*uint64(len(t.sets))>>32]
+func (t *bucketTable) set(key bucketKey) *bucketSet {
+	return &t.sets[uint64(key>>32)*uint64(len(t.sets))>>32]
 }
 
-// find returns the key's bucket, a new one if it has none.
-func (t *bucketTable) find(key uint64, now int64) *bucket {
-	s := t.set(key)
-	for i := range s.keys {
-		if s.keys[i] == key {
-			return &s.buckets[i]
-		}
+// touch makes the memory of the keys' sets come into the cache. The accesses do not
+// wait for each other, as those of find would.
+func (t *bucketTable) touch(keys []bucketKey) (sum int64) {
+	for _, k := range keys {
+		s := t.set(k)
+		sum += int64(s.tags[0]) + s.full[0]
 	}
-	return t.replace(s, key, now)
+	return sum
 }
 
-// replace gives the key the place whose bucket is nearest to full.
-func (t *bucketTable) replace(s *bucketSet, key uint64, now int64) *bucket {
-	at := 0
-	for i := range s.buckets {
-		if s.buckets[i].full < s.buckets[at].full {
+// place returns the key's place in its set; it makes one if there is none, with a
+// bucket that is full now.
+func (t *bucketTable) place(s *bucketSet, key bucketKey, now int64) int {
+	tag, at := uint32(key), setSize
+	// All eight, with conditional moves: where the key is found would be a branch that
+	// is mispredicted.
+	for i := range s.tags {
+		if s.tags[i] == tag {
 			at = i
 		}
 	}
-	b := &s.buckets[at]
-	switch {
-	case s.keys[at] == 0:
+	if at < setSize {
+		return at
+	}
+	return t.replace(s, tag, now)
+}
+
+// replace gives the key the place whose bucket is nearest to full.
+func (t *bucketTable) replace(s *bucketSet, tag uint32, now int64) int {
+	at := 0
+	for i := range s.full {
+		if s.full[i] < s.full[at] {
+			at = i
+		}
+	}
+	switch full := s.full[at]; {
+	case s.tags[at] == 0:
 		t.used++
-	case b.full < now || b.full == now && b.part == 0:
+	case full < now || full == now && s.part[at] == 0:
 		t.recycled++
 	default:
 		t.evicted++
 	}
-	s.keys[at] = key
-	*b = bucket{full: now}
-	return b
+	s.tags[at], s.full[at], s.part[at] = tag, now, 0
+	return at
 }

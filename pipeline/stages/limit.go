@@ -13,23 +13,23 @@ import (
 // point is exact: full nanoseconds and part of the limit's parts of another one.
 type bucket struct {
 	full int64  // ns, on the clock of the packets' arrival
-	part uint64 // below limit.per
+	part uint32 // below limit.per
 }
 
 // fullForever is the full of a bucket that no packet has met: long ago, but not so
 // long that differences overflow. Clocks must keep as far from their ends.
 const fullForever = math.MinInt64 / 2
 
-// A limit is a rate and a burst, prepared so that a packet takes two
+// A limit is a rate and a burst, prepared so that a packet takes a few
 // multiplications. All times are in nanoseconds and in fractions of 1/per of
 // one, without rounding.
 type limit struct {
 	cost    uint64 // what a packet or byte takes to flow in, in 1/per ns
-	per     uint64
+	per     uint64 // below 2³²
 	inverse uint64 // (2⁶⁴−1)/per, to divide by multiplying
 	bytes   bool   // bytes count, not packets
 	burst   int64  // what a burst takes to flow in: ns
-	part    uint64 // and 1/per ns
+	part    uint64 // and 1/per ns, below per
 
 	passed, exceeded uint64
 }
@@ -64,6 +64,11 @@ func newLimit(r Rate, b Burst, workers int) (limit, error) {
 	common := gcd(l.cost*uint64(workers), l.per)
 	whole := l.cost
 	l.cost, l.per = l.cost*uint64(workers)/common, l.per/common
+	// Only rates that are neither round nor below 4 Gbit/s are rounded here, by less
+	// than two millionths.
+	if more := bits.Len64(l.per) - 32; more > 0 {
+		l.cost, l.per = (l.cost+1<<(more-1))>>more, l.per>>more
+	}
 	l.inverse = math.MaxUint64 / l.per
 
 	least := uint64(1)
@@ -81,7 +86,9 @@ func newLimit(r Rate, b Burst, workers int) (limit, error) {
 			return l, errLongBurst(r)
 		}
 		// Rounded down to what buckets can tell apart, which changes no decision.
-		l.burst, l.part = int64(ns), rest/common
+		high, low = bits.Mul64(rest, l.per)
+		part, _ := bits.Div64(high, low, r.n)
+		l.burst, l.part = int64(ns), part
 		least = min(least, b.Count)
 	case b.Time > longestBurst:
 		return l, errLongBurst(r)
@@ -124,15 +131,15 @@ func (l *limit) time(n uint64) (ns, part uint64) {
 }
 
 // take takes what a packet of so many bytes costs out of the bucket, if there is
-// enough in it.
-func (l *limit) take(b *bucket, now int64, size int) bool {
-	ahead, part := b.full-now, b.part
+// enough in it, and returns what is then in it.
+func (l *limit) take(b bucket, now int64, size int) (after bucket, ok bool) {
+	ahead, part := b.full-now, uint64(b.part)
 	if ahead < 0 {
 		ahead, part = 0, 0
 	} else if ahead > l.burst || ahead == l.burst && part > l.part {
 		// Emptier than empty: the clock went back. From here it fills as ever.
 		ahead, part = l.burst, l.part
-		b.full, b.part = now+ahead, part
+		b = bucket{now + ahead, uint32(part)}
 	}
 	n := uint64(1)
 	if l.bytes {
@@ -145,9 +152,8 @@ func (l *limit) take(b *bucket, now int64, size int) bool {
 	ahead += int64(ns)
 	if ahead > l.burst || ahead == l.burst && part > l.part {
 		l.exceeded++
-		return false
+		return b, false
 	}
-	b.full, b.part = now+ahead, part
 	l.passed++
-	return true
+	return bucket{now + ahead, uint32(part)}, true
 }

@@ -70,6 +70,12 @@ func (e *exactBucket) take(now int64, n int) bool {
 	return true
 }
 
+// takeFrom is take on a bucket in place.
+func (l *limit) takeFrom(b *bucket, now int64, size int) (ok bool) {
+	*b, ok = l.take(*b, now, size)
+	return ok
+}
+
 func TestLimitDecidesAsExactFractionsDo(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for _, tc := range []struct {
@@ -80,7 +86,7 @@ func TestLimitDecidesAsExactFractionsDo(t *testing.T) {
 		{"1000pps", "7ms", 1}, {"1000pps", "", 1}, {"0.001pps", "2", 1}, {"1Tbps", "64KB", 1}, {"1000Gpps", "1000p", 1},
 		{"1000pps", "10", 3}, {"999983pps", "5", 7}, {"1pps", "1", 64},
 		{"10Mbps", "64KB", 1}, {"10Mbps", "", 1}, {"999999937bps", "100KB", 1}, {"1bps", "1500", 1}, {"100Gbps", "1ms", 1},
-		{"1000Tbps", "1MB", 1}, {"10Mbps", "64KiB", 3}, {"999999937bps", "20KB", 16}, {"1bps", "1", 1},
+		{"100Tbps", "1MB", 1}, {"10Mbps", "64KiB", 3}, {"999999937bps", "20KB", 16}, {"1bps", "1", 1},
 	} {
 		rate, burst := mustRate(t, tc.rate), mustBurst(t, tc.burst)
 		l, err := newLimit(rate, burst, tc.workers)
@@ -100,7 +106,8 @@ func TestLimitDecidesAsExactFractionsDo(t *testing.T) {
 			if !rate.bits {
 				n = 1
 			}
-			got, want := l.take(&b, now, size), exact.take(now, n)
+			got := l.takeFrom(&b, now, size)
+			want := exact.take(now, n)
 			if got != want {
 				t.Fatalf("%s, burst %q, %d workers: packet %d of %d bytes at %d: passes %v, want %v",
 					tc.rate, tc.burst, tc.workers, i, size, now, got, want)
@@ -123,15 +130,31 @@ func TestLimitDecidesAsExactFractionsDo(t *testing.T) {
 	}
 }
 
+func TestLimitKeepsRatesThatAreNotRoundToTwoMillionths(t *testing.T) {
+	for _, r := range []Rate{{maxBits - 1, true}, {maxPackets*1000 - 1, false}, {1<<32 + 1, true}, {400e9 - 1, true}, {100e9 + 7, false}} {
+		for _, workers := range []int{1, 3, 16} {
+			l, err := newLimit(r, Burst{}, workers)
+			must(t, err)
+			want := float64(r.n) / 8e9 / float64(workers)
+			if !r.bits {
+				want = float64(r.n) / 1e12 / float64(workers)
+			}
+			if got := float64(l.per) / float64(l.cost); math.Abs(got/want-1) > 2e-6 || l.per > math.MaxUint32 {
+				t.Errorf("%v for one of %d workers: %d/%d, off by %g", r, workers, l.per, l.cost, got/want-1)
+			}
+		}
+	}
+}
+
 func TestLimitGivesAFullBurstAfterAnyPauseAndNoMore(t *testing.T) {
-	for _, rate := range []string{"0.001pps", "1pps", "1000Gpps", "1bps", "1000Tbps"} {
+	for _, rate := range []string{"0.001pps", "1pps", "1000Gpps", "1bps", "100Tbps"} {
 		l, err := newLimit(mustRate(t, rate), mustBurst(t, "5000"), 1)
 		must(t, err)
 		b := bucket{full: fullForever}
 		// Pauses up to the ends of what clocks may say.
 		for _, now := range []int64{-math.MaxInt64 / 2, -1e18, 0, 1e18, math.MaxInt64 / 2} {
 			passed := 0
-			for l.take(&b, now, 1000) && passed < 10_000 {
+			for l.takeFrom(&b, now, 1000) && passed < 10_000 {
 				passed++
 			}
 			want := 5000
@@ -151,17 +174,17 @@ func TestLimitGoesOnAfterTheClockWentBack(t *testing.T) {
 	b := bucket{full: fullForever}
 	const hour = int64(time.Hour)
 	for range 10 {
-		if !l.take(&b, hour, 60) {
+		if !l.takeFrom(&b, hour, 60) {
 			t.Fatal("less than the burst passed")
 		}
 	}
-	if l.take(&b, 0, 60) {
+	if l.takeFrom(&b, 0, 60) {
 		t.Error("a packet passes since the clock went back")
 	}
-	if passed := l.take(&b, int64(time.Millisecond), 60); !passed {
+	if passed := l.takeFrom(&b, int64(time.Millisecond), 60); !passed {
 		t.Error("a millisecond later no packet passes, at 1000 a second")
 	}
-	if l.take(&b, int64(time.Millisecond), 60) {
+	if l.takeFrom(&b, int64(time.Millisecond), 60) {
 		t.Error("a second packet passes in the same millisecond")
 	}
 }

@@ -16,10 +16,10 @@ type Rate struct {
 	bits bool
 }
 
-// The most a Rate can be: a thousand times what a machine could carry, and a
-// bound for the arithmetic.
+// The most a Rate can be: more than a machine can carry, and a bound for the
+// arithmetic.
 const (
-	maxBits    = 1e15
+	maxBits    = 1e14
 	maxPackets = 1e12
 )
 

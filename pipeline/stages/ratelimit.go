@@ -35,7 +35,7 @@ type RateLimit struct {
 	Burst      Burst          `stage:"burst" doc:"how much may pass at once after a pause: 50ms (of the rate), 100p or 64KB; default: 100ms, at least a packet or 10 KB"`
 	Rules      []LimitRule    `stage:"rules" doc:"rates by pcap-filter expression, as RATE [burst BURST] EXPRESSION: 1000pps udp port 53; the first that matches counts"`
 	By         LimitBy        `stage:"by" doc:"what has a bucket of its own, under each rule: all (one bucket), src or dst (host), flow (one direction of it)"`
-	Keys       int            `stage:"keys" doc:"most hosts or flows kept, at 24 bytes each; beyond, the one nearest to a full bucket among eight is forgotten (counted: recycled if the bucket was full and nothing is lost, else evicted)"`
+	Keys       int            `stage:"keys" doc:"most hosts or flows kept, at 16 bytes each; beyond, the one nearest to a full bucket among eight is forgotten (counted: recycled if the bucket was full and nothing is lost, else evicted)"`
 	IPv4Prefix int            `stage:"ipv4_prefix" unit:"bits" doc:"so much of an IPv4 address is one host"`
 	IPv6Prefix int            `stage:"ipv6_prefix" unit:"bits" doc:"so much of an IPv6 address is one host"`
 	Workers    LimitOfWorkers `stage:"workers" doc:"each: every worker applies the rate by itself, which is exact after handoff by the same key; split: each worker that has the stage gets an equal share, so that all together keep to the rate, though what one does not use another cannot; auto: each for flow, which a port gives to one worker, else split"`
@@ -53,11 +53,14 @@ type RateLimit struct {
 
 	unlimited, unkeyed uint64
 
-	// What the first pass over a batch finds out for the second.
-	of      [pipeline.MaxBatch]int16 // the limit, or -1
-	keys    [pipeline.MaxBatch]uint64
-	touched uint64
+	// What is found out about a batch before the buckets are looked at.
+	keyed   [pipeline.MaxBatch]keyedPacket
+	keys    [pipeline.MaxBatch]bucketKey
+	touched int64
 }
+
+// A keyedPacket is a packet that has a key, and the limit it is under.
+type keyedPacket struct{ packet, limit uint16 }
 
 // LimitBy is what RateLimit gives a bucket of its own.
 type LimitBy uint8
@@ -109,7 +112,7 @@ func (w *LimitOfWorkers) UnmarshalText(b []byte) error {
 }
 
 const (
-	maxKeys  = 1 << 26 // 1.5 GiB
+	maxKeys  = 1 << 26 // 1 GiB
 	maxRules = 256
 )
 
@@ -215,44 +218,60 @@ func (s *RateLimit) Process(b *pipeline.Batch) {
 	if s.limits == nil {
 		s.begin()
 	}
-	// In two passes, so that the memory of the buckets of all packets is on its way
-	// while the first of them are worked on.
 	n := b.Len()
-	for i := range n {
-		of := s.limitOf(b, i)
-		if of >= 0 && s.table != nil {
-			key, ok := s.key(b, i, of)
-			if ok {
-				set := s.table.set(key)
-				s.touched += set.keys[0] + set.buckets[0].part + set.buckets[setSize-1].part
-				s.keys[i] = key
-			} else {
-				s.unkeyed++
-				of = -1
+	if s.table == nil {
+		for i := range n {
+			of := 0
+			if len(s.Rules) > 0 {
+				if of = s.limitOf(b, i); of < 0 {
+					continue
+				}
+			}
+			after, ok := s.limits[of].take(s.buckets[of], s.time(b.Meta(i).Arrival), b.Size(i))
+			s.buckets[of] = after
+			if !ok {
+				s.exceed(b, i)
 			}
 		}
-		s.of[i] = int16(of)
+		return
 	}
+	// First the keys of all packets, so that the memory of all their buckets is on its
+	// way at once.
+	keyed := 0
 	for i := range n {
-		of := s.of[i]
-		if of < 0 {
-			continue
+		of := 0
+		if len(s.Rules) > 0 {
+			if of = s.limitOf(b, i); of < 0 {
+				continue
+			}
 		}
+		if key, ok := s.key(b, i, uint64(of)); ok {
+			s.keyed[keyed] = keyedPacket{uint16(i), uint16(of)}
+			s.keys[keyed] = key
+			keyed++
+		} else {
+			s.unkeyed++
+		}
+	}
+	s.touched = s.table.touch(s.keys[:keyed])
+	for j, p := range s.keyed[:keyed] {
+		i, key := int(p.packet), s.keys[j]
 		now := s.time(b.Meta(i).Arrival)
-		var bucket *bucket
-		if s.table != nil {
-			bucket = s.table.find(s.keys[i], now)
-		} else {
-			bucket = &s.buckets[of]
+		set := s.table.set(key)
+		at := s.table.place(set, key, now)
+		after, ok := s.limits[p.limit].take(bucket{set.full[at], set.part[at]}, now, b.Size(i))
+		set.full[at], set.part[at] = after.full, after.part
+		if !ok {
+			s.exceed(b, i)
 		}
-		if s.limits[of].take(bucket, now, b.Size(i)) {
-			continue
-		}
-		if s.connected {
-			b.To(i, s.over)
-		} else {
-			b.Drop(i, s.exceeded)
-		}
+	}
+}
+
+func (s *RateLimit) exceed(b *pipeline.Batch, i int) {
+	if s.connected {
+		b.To(i, s.over)
+	} else {
+		b.Drop(i, s.exceeded)
 	}
 }
 
@@ -275,46 +294,43 @@ func (s *RateLimit) limitOf(b *pipeline.Batch, i int) int {
 	return len(s.Rules)
 }
 
-// key returns the key of the packet's bucket under a rule; false if it has none.
-func (s *RateLimit) key(b *pipeline.Batch, i, rule int) (uint64, bool) {
+// key returns the key of the packet's bucket under a limit; false if it has none.
+func (s *RateLimit) key(b *pipeline.Batch, i int, limit uint64) (bucketKey, bool) {
 	m, p := parsed(b, i), b.Data(i)
 	if s.By == LimitByFlow {
-		return s.flowKey(m, p, rule)
+		return s.flowKey(m, p, limit)
 	}
-	h, ok := s.mask.source(m, p)
-	if s.By == LimitByDst {
+	var h host
+	var ok bool
+	if s.By == LimitBySrc {
+		h, ok = s.mask.source(m, p)
+	} else {
 		h, ok = s.mask.destination(m, p)
 	}
-	if !ok {
-		return 0, false
-	}
-	var what [16]byte
-	binary.NativeEndian.PutUint64(what[:8], h.hi)
-	binary.NativeEndian.PutUint64(what[8:], h.lo)
-	return s.table.key(what[:], rule), true
+	// The hash differs with each bit of both words, so that there is a place for the
+	// limit: it is below 2⁹, and an address of ::/9 is nobody's.
+	return s.table.key(h.hi^limit<<55, h.lo), ok
 }
 
 // flowKey returns the key of one direction of a flow: addresses, protocol and
 // ports. All fragments of a packet have the same, so that their ports are left out.
-func (s *RateLimit) flowKey(m *pipeline.Meta, p []byte, rule int) (uint64, bool) {
-	var what [40]byte
-	size, l3 := 0, int(m.L3)
+func (s *RateLimit) flowKey(m *pipeline.Meta, p []byte, limit uint64) (bucketKey, bool) {
+	// 8 bits of protocol, 9 of the limit, one of the version.
+	rest := uint64(m.Protocol) | limit<<8
+	if m.Flags&(pipeline.MetaPorts|pipeline.MetaFragment) == pipeline.MetaPorts {
+		rest |= uint64(m.SrcPort)<<48 | uint64(m.DstPort)<<32
+	}
+	l3 := int(m.L3)
 	switch {
 	case m.Flags&pipeline.MetaIPv4 != 0 && len(p) >= l3+20:
-		size = copy(what[:8], p[l3+12:])
+		return s.table.key(binary.NativeEndian.Uint64(p[l3+12:]), rest), true
 	case m.Flags&pipeline.MetaIPv6 != 0 && len(p) >= l3+40:
-		size = copy(what[:32], p[l3+8:])
-	default:
-		return 0, false
+		a := p[l3+8 : l3+40]
+		source := s.table.key(binary.NativeEndian.Uint64(a), binary.NativeEndian.Uint64(a[8:]))
+		destination := s.table.key(binary.NativeEndian.Uint64(a[16:]), binary.NativeEndian.Uint64(a[24:]))
+		return s.table.key(uint64(source)+3*uint64(destination), rest|1<<17), true
 	}
-	// The number of bytes tells IPv4 from IPv6.
-	rest := what[size : size+8]
-	rest[4] = m.Protocol
-	if m.Flags&(pipeline.MetaPorts|pipeline.MetaFragment) == pipeline.MetaPorts {
-		binary.NativeEndian.PutUint16(rest, m.SrcPort)
-		binary.NativeEndian.PutUint16(rest[2:], m.DstPort)
-	}
-	return s.table.key(what[:size+8], rule), true
+	return 0, false
 }
 
 // setBack is how far arrivals may be out of order. Beyond, the clock was set back.

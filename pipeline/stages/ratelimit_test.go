@@ -259,22 +259,23 @@ func TestRateLimitEvictsOnlyWhatIsNearestToFull(t *testing.T) {
 	if len(table.sets) != 1 {
 		t.Fatalf("%d sets for one key", len(table.sets))
 	}
-	for key := uint64(1); key <= setSize; key++ {
-		table.find(key, 100).full = 100 + int64(key)*10
+	set := &table.sets[0]
+	for key := bucketKey(1); key <= setSize; key++ {
+		set.full[table.place(set, key, 100)] = 100 + int64(key)*10
 	}
 	if table.used != setSize || table.recycled+table.evicted != 0 {
 		t.Fatalf("%+v after the first keys", table)
 	}
-	table.find(100, 110) // key 1 is full exactly now
-	if table.recycled != 1 || table.evicted != 0 || table.sets[0].keys[0] != 100 {
+	at := table.place(set, 100, 110) // key 1 is full exactly now
+	if table.recycled != 1 || table.evicted != 0 || at != 0 || set.full[0] != 110 {
 		t.Errorf("recycled %d, evicted %d, want the full bucket of key 1 recycled", table.recycled, table.evicted)
 	}
-	table.find(100, 110).full = 1000
-	if b := table.find(101, 111); table.evicted != 1 || table.sets[0].keys[1] != 101 || b.full != 111 {
+	set.full[at] = 1000
+	if at := table.place(set, 101, 111); table.evicted != 1 || at != 1 || set.full[at] != 111 {
 		t.Errorf("evicted %d, want key 2, which is nearest to full, and a full bucket in its place", table.evicted)
 	}
-	if b := table.find(8, 111); b.full != 180 {
-		t.Errorf("key 8 is full at %d, want 180 as before", b.full)
+	if at := table.place(set, 8, 111); set.full[at] != 180 {
+		t.Errorf("key 8 is full at %d, want 180 as before", set.full[at])
 	}
 }
 
