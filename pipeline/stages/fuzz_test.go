@@ -148,7 +148,7 @@ func fillFuzzed(t *testing.T, b *pipeline.Batch, packets [][]byte, multi bool) (
 			b.AppendSegment(tail)
 			tails = append(tails, addr)
 		}
-		b.Meta(i).Arrival = int64(i) * 1000
+		b.SetArrival(i, 1+int64(i)*1000)
 	}
 	return tails
 }

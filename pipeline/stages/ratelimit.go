@@ -227,7 +227,7 @@ func (s *RateLimit) Process(b *pipeline.Batch) {
 					continue
 				}
 			}
-			after, ok := s.limits[of].take(s.buckets[of], s.time(b.Meta(i).Arrival), b.Size(i))
+			after, ok := s.limits[of].take(s.buckets[of], s.time(b.Arrival(i)), b.Size(i))
 			s.buckets[of] = after
 			if !ok {
 				s.exceed(b, i)
@@ -256,7 +256,7 @@ func (s *RateLimit) Process(b *pipeline.Batch) {
 	s.touched = s.table.touch(s.keys[:keyed])
 	for j, p := range s.keyed[:keyed] {
 		i, key := int(p.packet), s.keys[j]
-		now := s.time(b.Meta(i).Arrival)
+		now := s.time(b.Arrival(i))
 		set := s.table.set(key)
 		at := s.table.place(set, key, now)
 		after, ok := s.limits[p.limit].take(bucket{set.full[at], set.part[at]}, now, b.Size(i))

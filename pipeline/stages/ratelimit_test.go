@@ -40,7 +40,7 @@ func (s *RateLimit) withRules(t testing.TB, rules ...string) *RateLimit {
 // at makes all packets of the batch arrive at a time.
 func at(b *pipeline.Batch, now int64) *pipeline.Batch {
 	for i := range b.Len() {
-		b.Meta(i).Arrival = now
+		b.SetArrival(i, now)
 	}
 	return b
 }
@@ -131,7 +131,7 @@ func TestRateLimitRefillsWithTheTimeOfArrival(t *testing.T) {
 	s, ctx := newRateLimit(t, "rate=10pps burst=1")
 	b := newBatch(t, udpPacket(), udpPacket(), udpPacket(), udpPacket(), udpPacket())
 	for i, now := range []int64{second, second + 99_999_999, second + 100_000_000, second + 50_000_000, second + 200_000_000} {
-		b.Meta(i).Arrival = now
+		b.SetArrival(i, now)
 	}
 	s.Process(b)
 	if got, want := verdicts(ctx, b), ". rate_exceeded . rate_exceeded ."; got != want {
@@ -143,7 +143,7 @@ func TestRateLimitWaitsNoLongerThanABurstWhenTheClockIsSetBack(t *testing.T) {
 	for _, by := range []string{"all", "src"} {
 		s, ctx := newRateLimit(t, "rate=10pps burst=1 by="+by)
 		var got []string
-		for _, now := range []int64{3600 * second, 3600*second - 1000, 0, second / 10, second / 5} {
+		for _, now := range []int64{3600 * second, 3600*second - 1000, 1, second/10 + 1, second/5 + 1} {
 			b := at(newBatch(t, udpPacket()), now)
 			s.Process(b)
 			got = append(got, verdicts(ctx, b))
@@ -183,7 +183,7 @@ func TestRateLimitTreatsEachKeyExactlyWhileNoStateIsEvicted(t *testing.T) {
 				p := udpFrom(keys[i], 1, 2, 3)
 				copy(b.Alloc(len(p)), p)
 				now += random.Int64N(2 * tc.gap)
-				b.Meta(i).Arrival = now
+				b.SetArrival(i, now)
 			}
 			s.Process(b)
 			if s.table.evicted > 0 {
@@ -199,7 +199,7 @@ func TestRateLimitTreatsEachKeyExactlyWhileNoStateIsEvicted(t *testing.T) {
 				if s.Rate.bits {
 					n = len(b.Data(i))
 				}
-				want := e.take(b.Meta(i).Arrival, n)
+				want := e.take(b.Arrival(i), n)
 				if want {
 					passed++
 				}
@@ -413,7 +413,7 @@ func benchmarkRatelimit(b *testing.B, options string, keys uint32) {
 			x ^= x >> 17
 			x ^= x << 5
 			binary.BigEndian.PutUint32(batch.Data(i)[26:], uint32(uint64(x)*uint64(keys)>>32))
-			batch.Meta(i).Arrival = now
+			batch.SetArrival(i, now)
 		}
 		now += 64 * 33
 		s.Process(batch)
