@@ -245,9 +245,6 @@ func (e *Engine) feed(a *assembly, g *graph, l *lane, w *worker) {
 		}
 		s.lines = append(s.lines, &line{lane: l, in: q, rank: rank, chain: c})
 		rank++
-		if fd, _ := q.queue.Poll(); fd < 0 {
-			s.sleepless = true
-		}
 	}
 }
 

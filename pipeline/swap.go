@@ -58,6 +58,11 @@ func (e *Engine) install(a *assembly) {
 		for _, l := range w.lines {
 			if l.in != nil {
 				l.in.read = true
+				// Here and not while the lines are made: a queue is the worker's alone while
+				// it runs.
+				if fd, _ := l.in.queue.Poll(); fd < 0 {
+					w.sleepless = true
+				}
 			}
 		}
 	}
