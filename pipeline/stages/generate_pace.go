@@ -113,8 +113,10 @@ func (p *pace) catchUp(now int64, at int) {
 		return
 	}
 	p.next = max(p.next, now-stallLimit)
-	hi, lo := bits.Mul64(uint64(now-p.next), p.den)
-	behind := wide{hi, lo}.minus(wide{0, p.frac})
+	// A slot has begun when the nanosecond that it begins in has: behind goes up to
+	// the end of now.
+	hi, lo := bits.Mul64(uint64(now-p.next)+1, p.den)
+	behind := wide{hi, lo}.minus(wide{0, p.frac + 1})
 	depth := p.span(p.burst, at)
 	if behind.less(depth) {
 		return
@@ -122,7 +124,8 @@ func (p *pace) catchUp(now int64, at int) {
 	begun := p.begunAfter(behind, at)
 	p.late += begun - uint64(p.burst)
 	missed := p.span(int(begun)-p.burst, at)
-	// After long slots, more than burst short ones fit into what is left.
+	// If those were shorter than the next burst's, more than a burst fits into what
+	// is left.
 	if rest := behind.minus(missed); !rest.less(depth) {
 		missed = missed.plus(rest.minus(depth)).plus(wide{0, 1})
 	}
