@@ -96,10 +96,10 @@ func (s *Sink) take(b *pipeline.Batch, now int64) {
 	s.packets += uint64(b.Len())
 	// Packets that were made together and come together have one latency.
 	latency, run := int64(0), int64(0)
+	var st stamp
 	for i := range b.Len() {
 		s.bytes += uint64(b.Size(i))
-		st, ok := stampOf(b, i)
-		if !ok {
+		if !st.of(b, i) {
 			s.foreign++
 			continue
 		}
@@ -121,33 +121,6 @@ func (s *Sink) take(b *pipeline.Batch, now int64) {
 		run++
 	}
 	s.record(latency, run)
-}
-
-// stampOf returns the stamp of a packet that has one.
-func stampOf(b *pipeline.Batch, i int) (stamp, bool) {
-	m, p := b.Meta(i), b.Data(i)
-	if m.Flags&pipeline.MetaParsed == 0 {
-		m.Parse(p)
-	}
-	if m.Flags&pipeline.MetaL4 == 0 {
-		return stamp{}, false
-	}
-	at, end := int(m.L4), min(int(m.End), len(p))
-	switch m.Protocol {
-	case pipeline.ProtocolUDP, pipeline.ProtocolICMP, pipeline.ProtocolICMPv6:
-		at += 8
-	case pipeline.ProtocolTCP:
-		if at+13 > end {
-			return stamp{}, false
-		}
-		at += int(p[at+12]>>4) * 4
-	default:
-		return stamp{}, false
-	}
-	if at > end {
-		return stamp{}, false
-	}
-	return readStamp(p[at:end])
 }
 
 // note counts a stamped packet and reports whether it is one that was not there

@@ -16,6 +16,16 @@ import (
 	"github.com/xdpipe/xdpipe/umem"
 )
 
+func stampOf(payload []byte) (s stamp, ok bool) {
+	ok = s.read(payload)
+	return s, ok
+}
+
+func stampIn(b *pipeline.Batch, i int) (s stamp, ok bool) {
+	ok = s.of(b, i)
+	return s, ok
+}
+
 func newSink(t testing.TB, options string) *Sink {
 	t.Helper()
 	specs, err := pipeline.ParseQuick("stages", "sink "+options)
@@ -388,18 +398,18 @@ func TestSinkParsesWhatWasNotParsed(t *testing.T) {
 	reports(t, s, map[string]uint64{"received": 3})
 }
 
-func TestReadStampRefusesWhatIsNone(t *testing.T) {
+func TestNoStampIsFoundWhereThereIsNone(t *testing.T) {
 	long := newMint(t, "size=100").packets(1)[0][42:]
 	short := newMint(t, "").packets(1)[0][42:]
 	for _, p := range [][]byte{nil, long[:35], short[:17], []byte("xdq\x01" + string(long[4:])), []byte("xdp\x03" + string(long[4:])), make([]byte, 100)} {
-		if st, ok := readStamp(p); ok {
+		if st, ok := stampOf(p); ok {
 			t.Errorf("%x is %+v", p, st)
 		}
 	}
-	if _, ok := readStamp(long[:36]); !ok {
+	if _, ok := stampOf(long[:36]); !ok {
 		t.Error("a long stamp is none")
 	}
-	if _, ok := readStamp(short[:18]); !ok {
+	if _, ok := stampOf(short[:18]); !ok {
 		t.Error("a short stamp is none")
 	}
 }
@@ -512,7 +522,6 @@ func FuzzTracker(f *testing.F) {
 }
 
 func BenchmarkSink(b *testing.B) {
-	b.Setenv("XDPIPE_VERIFY", "")
 	for _, tc := range []struct{ name, options, sink string }{
 		{"64 bytes", "", ""},
 		{"64 bytes, no verify", "", "verify=false"},
@@ -522,7 +531,7 @@ func BenchmarkSink(b *testing.B) {
 		{"foreign", "stamp=false", ""},
 	} {
 		b.Run(tc.name, func(b *testing.B) {
-			m := newMint(b, tc.options+" rate=max")
+			m := benchMint(b, tc.options+" rate=max")
 			s := newSink(b, tc.sink)
 			b.ReportAllocs()
 			var took time.Duration // of the sink alone

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/xdpipe/xdpipe/pipeline"
 )
 
 // A stamp is what generate writes at the start of the payload and sink reads, in
@@ -45,14 +47,16 @@ const (
 	low48 = 1<<48 - 1
 )
 
-// readStamp reads the stamp of a payload; false if it begins with none.
-func readStamp(p []byte) (s stamp, ok bool) {
+// read reads the stamp of a payload; false if it begins with none. It sets the
+// fields one by one, since a struct that is returned is copied in wider pieces
+// than it was written in, for which the CPU waits.
+func (s *stamp) read(p []byte) bool {
 	if len(p) < stampShortSize || string(p[:3]) != stampMagic {
-		return stamp{}, false
+		return false
 	}
-	s.id = binary.BigEndian.Uint16(p[4:])
 	switch {
 	case p[3] == stampShort:
+		s.long = false
 		s.seq = binary.BigEndian.Uint64(p[4:]) & low48
 		s.time = binary.BigEndian.Uint64(p[10:]) & low48
 	case p[3] == stampLong && len(p) >= stampLongSize:
@@ -62,9 +66,37 @@ func readStamp(p []byte) (s stamp, ok bool) {
 		s.flowSeq = binary.BigEndian.Uint64(p[24:])
 		s.flow = binary.BigEndian.Uint32(p[32:])
 	default:
-		return stamp{}, false
+		return false
 	}
-	return s, true
+	s.id = binary.BigEndian.Uint16(p[4:])
+	return true
+}
+
+// of reads the stamp of a packet that has one.
+func (s *stamp) of(b *pipeline.Batch, i int) bool {
+	m, p := b.Meta(i), b.Data(i)
+	if m.Flags&pipeline.MetaParsed == 0 {
+		m.Parse(p)
+	}
+	if m.Flags&pipeline.MetaL4 == 0 {
+		return false
+	}
+	at, end := int(m.L4), min(int(m.End), len(p))
+	switch m.Protocol {
+	case pipeline.ProtocolUDP, pipeline.ProtocolICMP, pipeline.ProtocolICMPv6:
+		at += 8
+	case pipeline.ProtocolTCP:
+		if at+13 > end {
+			return false
+		}
+		at += int(p[at+12]>>4) * 4
+	default:
+		return false
+	}
+	if at > end {
+		return false
+	}
+	return s.read(p[at:end])
 }
 
 // widen returns the number nearest to near with the given lower 48 bits.
