@@ -38,15 +38,15 @@ func check[T fmt.Stringer](t *testing.T, text, printed string, first any, n uint
 }
 
 func TestAddressesAreOneAPrefixOrARange(t *testing.T) {
-	check[Addrs](t, "10.0.0.1", "10.0.0.1", "10.0.0.1", 1)
-	check[Addrs](t, "10.0.0.7/24", "10.0.0.0-10.0.0.255", "10.0.0.0", 256)
-	check[Addrs](t, "10.0.0.7/32", "10.0.0.7", "10.0.0.7", 1)
-	check[Addrs](t, "0.0.0.0/0", "0.0.0.0-255.255.255.255", "0.0.0.0", 1<<32)
-	check[Addrs](t, "10.0.0.250-10.0.1.5", "10.0.0.250-10.0.1.5", "10.0.0.250", 12)
-	check[Addrs](t, "2001:db8::1", "2001:db8::1", "2001:db8::1", 1)
-	check[Addrs](t, "2001:db8::/120", "2001:db8::-2001:db8::ff", "2001:db8::", 256)
-	check[Addrs](t, "2001:db8::/32", "2001:db8::-2001:db8::ffff:ffff", "2001:db8::", 1<<32)
-	check[Addrs](t, "2001:db8::ffff:fffe-2001:db8::1:0:1", "2001:db8::ffff:fffe-2001:db8::1:0:1", "2001:db8::ffff:fffe", 4)
+	check[Addresses](t, "10.0.0.1", "10.0.0.1", "10.0.0.1", 1)
+	check[Addresses](t, "10.0.0.7/24", "10.0.0.0-10.0.0.255", "10.0.0.0", 256)
+	check[Addresses](t, "10.0.0.7/32", "10.0.0.7", "10.0.0.7", 1)
+	check[Addresses](t, "0.0.0.0/0", "0.0.0.0-255.255.255.255", "0.0.0.0", 1<<32)
+	check[Addresses](t, "10.0.0.250-10.0.1.5", "10.0.0.250-10.0.1.5", "10.0.0.250", 12)
+	check[Addresses](t, "2001:db8::1", "2001:db8::1", "2001:db8::1", 1)
+	check[Addresses](t, "2001:db8::/120", "2001:db8::-2001:db8::ff", "2001:db8::", 256)
+	check[Addresses](t, "2001:db8::/32", "2001:db8::-2001:db8::ffff:ffff", "2001:db8::", 1<<32)
+	check[Addresses](t, "2001:db8::ffff:fffe-2001:db8::1:0:1", "2001:db8::ffff:fffe-2001:db8::1:0:1", "2001:db8::ffff:fffe", 4)
 }
 
 func TestPortsAreOneOrARange(t *testing.T) {
@@ -93,7 +93,7 @@ func TestWhatIsNoRangeIsRefused(t *testing.T) {
 		"2001:db8::-2001:db9::":       "at most 2^32 addresses",
 		"2001:db8::-2001:db8:0:0:1::": "at most 2^32 addresses",
 	} {
-		v, err := read[Addrs](text)
+		v, err := read[Addresses](text)
 		refuse(text, v, err, want)
 	}
 	for _, text := range []string{"", "65536", "-1", "5-", "9-5", "x", "1-2-3"} {
@@ -113,7 +113,7 @@ func FuzzRanges(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		again(t, s, func(a Addrs) bool { return a.N >= 1 && a.N <= MostAddrs && Low(a.First)+a.N-1 >= Low(a.First) })
+		again(t, s, func(a Addresses) bool { return a.N >= 1 && a.N <= MostAddresses && Low(a.First)+a.N-1 >= Low(a.First) })
 		again(t, s, func(p Ports) bool { return p.N >= 1 && uint32(p.First)+p.N <= 65536 })
 		again(t, s, func(z Sizes) bool { return len(z.List) >= 1 && len(z.List) <= MostSize })
 	})

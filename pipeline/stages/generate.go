@@ -26,28 +26,28 @@ func init() {
 // after the first. What a stall of the worker makes it miss beyond a burst is
 // counted as late and not made up for.
 type Generate struct {
-	Rate     rate.Rate      `stage:"rate" doc:"packets or bits a second, such as 250kpps or 1.5Gbps; max: as many as can be"`
-	Layer    string         `stage:"layer" doc:"what bits of rate are: l2, the frame with its FCS (4 bytes); l1, also preamble and gap (20 more)"`
-	Burst    int            `stage:"burst" unit:"packets" doc:"most packets made at once after a stall; what else it missed is counted as late"`
-	Count    uint64         `stage:"count" unit:"packets" doc:"stop after so many; 0: never"`
-	Size     []ranges.Sizes `stage:"size" unit:"bytes" doc:"of the frame with its FCS, in turn: 64, 64-1518, 64,512,1518; imix: 64, 594 and 1518 as 7:4:1, fitted to the headers; default: 64, or what headers and stamp need"`
-	Flows    uint64         `stage:"flows" doc:"number of flows, one packet each in turn; default: all combinations of src (fastest), dst, src_port, dst_port"`
-	Protocol string         `stage:"protocol" doc:"udp, tcp or icmp (echo requests)"`
-	Src      ranges.Addrs   `stage:"src" doc:"source addresses: one, a prefix or a range; default 198.18.0.1 or 2001:2::1 (RFC 2544, RFC 5180)"`
-	Dst      ranges.Addrs   `stage:"dst" doc:"destination addresses; default 198.19.0.1 or 2001:2:0:1::1"`
-	SrcPort  ranges.Ports   `stage:"src_port" doc:"source ports: one or a range; default 1024"`
-	DstPort  ranges.Ports   `stage:"dst_port" doc:"destination ports; default 9 (discard)"`
-	SrcMAC   string         `stage:"src_mac" doc:"source MAC address"`
-	DstMAC   string         `stage:"dst_mac" doc:"destination MAC address"`
-	VLAN     int            `stage:"vlan" min:"0" max:"4094" doc:"VLAN id; 0: untagged"`
-	TTL      int            `stage:"ttl" min:"1" max:"255" doc:"time to live, or hop limit"`
-	DSCP     int            `stage:"dscp" min:"0" max:"63" doc:"differentiated services code point"`
-	TCPFlags []string       `stage:"tcp_flags" doc:"of syn, ack, fin, rst, psh, urg"`
-	Payload  string         `stage:"payload" doc:"what follows the stamp: zero, count (0, 1, 2 and so on) or random (the same in each packet)"`
-	Stamp    string         `stage:"stamp" doc:"long (36 bytes, with the flow), short (18), auto (the longest for which all sizes have room) or false"`
-	ID       uint16         `stage:"id" doc:"of the generator, in its stamps: different for each whose packets meet in a sink"`
-	Pcap     string         `stage:"pcap" doc:"send the packets of this pcap or pcapng file as they are, instead of all from size to id"`
-	Loop     bool           `stage:"loop" doc:"with pcap: begin again at its end"`
+	Rate     rate.Rate        `stage:"rate" doc:"packets or bits a second, such as 250kpps or 1.5Gbps; max: as many as can be"`
+	Layer    string           `stage:"layer" doc:"what bits of rate are: l2, the frame with its FCS (4 bytes); l1, also preamble and gap (20 more)"`
+	Burst    int              `stage:"burst" unit:"packets" doc:"most packets made at once after a stall; what else it missed is counted as late"`
+	Count    uint64           `stage:"count" unit:"packets" doc:"stop after so many; 0: never"`
+	Size     []ranges.Sizes   `stage:"size" unit:"bytes" doc:"of the frame with its FCS, in turn: 64, 64-1518, 64,512,1518; imix: 64, 594 and 1518 as 7:4:1, fitted to the headers; default: 64, or what headers and stamp need"`
+	Flows    uint64           `stage:"flows" doc:"number of flows, one packet each in turn; default: all combinations of src (fastest), dst, src_port, dst_port"`
+	Protocol string           `stage:"protocol" doc:"udp, tcp or icmp (echo requests)"`
+	Src      ranges.Addresses `stage:"src" doc:"source addresses: one, a prefix or a range; default 198.18.0.1 or 2001:2::1 (RFC 2544, RFC 5180)"`
+	Dst      ranges.Addresses `stage:"dst" doc:"destination addresses; default 198.19.0.1 or 2001:2:0:1::1"`
+	SrcPort  ranges.Ports     `stage:"src_port" doc:"source ports: one or a range; default 1024"`
+	DstPort  ranges.Ports     `stage:"dst_port" doc:"destination ports; default 9 (discard)"`
+	SrcMAC   string           `stage:"src_mac" doc:"source MAC address"`
+	DstMAC   string           `stage:"dst_mac" doc:"destination MAC address"`
+	VLAN     int              `stage:"vlan" min:"0" max:"4094" doc:"VLAN id; 0: untagged"`
+	TTL      int              `stage:"ttl" min:"1" max:"255" doc:"time to live, or hop limit"`
+	DSCP     int              `stage:"dscp" min:"0" max:"63" doc:"differentiated services code point"`
+	TCPFlags []string         `stage:"tcp_flags" doc:"of syn, ack, fin, rst, psh, urg"`
+	Payload  string           `stage:"payload" doc:"what follows the stamp: zero, count (0, 1, 2 and so on) or random (the same in each packet)"`
+	Stamp    string           `stage:"stamp" doc:"long (36 bytes, with the flow), short (18), auto (the longest for which all sizes have room) or false"`
+	ID       uint16           `stage:"id" doc:"of the generator, in its stamps: different for each whose packets meet in a sink"`
+	Pcap     string           `stage:"pcap" doc:"send the packets of this pcap or pcapng file as they are, instead of all from size to id"`
+	Loop     bool             `stage:"loop" doc:"with pcap: begin again at its end"`
 
 	template *genTemplate // nil with pcap
 	sizes    []genSize    // the schedule

@@ -50,10 +50,10 @@ func (s *Generate) header() (h genHeader, err error) {
 		src, dst = "2001:2::1", "2001:2:0:1::1"
 	}
 	if h.src.N == 0 {
-		h.src = ranges.Addrs{First: netip.MustParseAddr(src), N: 1}
+		h.src = ranges.Addresses{First: netip.MustParseAddr(src), N: 1}
 	}
 	if h.dst.N == 0 {
-		h.dst = ranges.Addrs{First: netip.MustParseAddr(dst), N: 1}
+		h.dst = ranges.Addresses{First: netip.MustParseAddr(dst), N: 1}
 	}
 	if h.src.First.Is6() != h.dst.First.Is6() {
 		return h, pipeline.BadOption("dst", "found %v, and src is %v: want both IPv4 or both IPv6", h.dst, h.src)

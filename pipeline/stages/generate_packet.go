@@ -35,7 +35,7 @@ type genSize struct {
 type genHeader struct {
 	srcMAC, dstMAC []byte
 	vlan           int // 0: untagged
-	src, dst       ranges.Addrs
+	src, dst       ranges.Addresses
 	protocol       string
 	tcpFlags       uint8
 	ttl, dscp      int

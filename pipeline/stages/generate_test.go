@@ -223,7 +223,7 @@ func withNetworkLayer(packet gopacket.Packet) {
 	}
 }
 
-func within(t *testing.T, what string, want ranges.Addrs, raw []byte, otherwise ...string) {
+func within(t *testing.T, what string, want ranges.Addresses, raw []byte, otherwise ...string) {
 	t.Helper()
 	got, _ := netip.AddrFromSlice(raw)
 	if want.N == 0 {

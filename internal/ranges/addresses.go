@@ -9,28 +9,28 @@ import (
 	"strings"
 )
 
-// MostAddrs is the most addresses that Addrs stands for; of longer prefixes the
+// MostAddresses is the most addresses that Addresses stands for; of longer prefixes the
 // first are taken.
-const MostAddrs = 1 << 32
+const MostAddresses = 1 << 32
 
-// Addrs are N addresses from First on, all IPv4 or all IPv6 with the same upper 64
+// Addresses are N addresses from First on, all IPv4 or all IPv6 with the same upper 64
 // bits. The zero value is none.
-type Addrs struct {
+type Addresses struct {
 	First netip.Addr
 	N     uint64
 }
 
 // UnmarshalText reads ADDRESS, PREFIX/BITS (all addresses of the prefix) or
 // FIRST-LAST.
-func (a *Addrs) UnmarshalText(text []byte) error {
+func (a *Addresses) UnmarshalText(text []byte) error {
 	s := string(text)
 	if prefix, err := netip.ParsePrefix(s); err == nil && !prefix.Addr().Is4In6() {
 		free := prefix.Addr().BitLen() - prefix.Bits()
-		n := uint64(MostAddrs)
+		n := uint64(MostAddresses)
 		if free < 32 {
 			n = 1 << free
 		}
-		*a = Addrs{prefix.Masked().Addr(), n}
+		*a = Addresses{prefix.Masked().Addr(), n}
 		return nil
 	}
 	from, to, isRange := strings.Cut(s, "-")
@@ -43,14 +43,14 @@ func (a *Addrs) UnmarshalText(text []byte) error {
 		return fmt.Errorf("found %q, want an address, a prefix such as 10.0.0.0/24 or 2001:db8::/64, or a range such as 10.0.0.1-10.0.0.9", s)
 	}
 	first, last = first.Unmap(), last.Unmap()
-	if first.Is4() != last.Is4() || last.Less(first) || upper(first) != upper(last) || Low(last)-Low(first) >= MostAddrs {
+	if first.Is4() != last.Is4() || last.Less(first) || upper(first) != upper(last) || Low(last)-Low(first) >= MostAddresses {
 		return fmt.Errorf("found %q, want a range of at most 2^32 addresses, the smaller first", s)
 	}
-	*a = Addrs{first, Low(last) - Low(first) + 1}
+	*a = Addresses{first, Low(last) - Low(first) + 1}
 	return nil
 }
 
-func (a Addrs) String() string {
+func (a Addresses) String() string {
 	switch a.N {
 	case 0:
 		return ""
