@@ -1,0 +1,28 @@
+module github.com/xdpipe/xdpipe/examples/minlen
+
+go 1.26.0
+
+require github.com/xdpipe/xdpipe v0.0.0
+
+require (
+	github.com/cilium/ebpf v0.22.0 // indirect
+	github.com/cloudflare/cbpfc v0.0.0-20240920015331-ff978e94500b // indirect
+	github.com/gopacket/gopacket v1.7.7 // indirect
+	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/pkg/errors v0.9.1 // indirect
+	github.com/safchain/ethtool v0.7.0 // indirect
+	github.com/spf13/cobra v1.10.2 // indirect
+	github.com/spf13/pflag v1.0.10 // indirect
+	github.com/vishvananda/netlink v1.3.1 // indirect
+	github.com/vishvananda/netns v0.0.5 // indirect
+	go.yaml.in/yaml/v4 v4.0.0 // indirect
+	golang.org/x/mod v0.41.0 // indirect
+	golang.org/x/net v0.62.0 // indirect
+	golang.org/x/sync v0.23.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/term v0.47.0 // indirect
+)
+
+// The xdpipe that wrote this is from a working tree and no release. To use one,
+// remove this line and: go get github.com/xdpipe/xdpipe@latest
+replace github.com/xdpipe/xdpipe => ../..
