@@ -6,8 +6,12 @@ BIN := bin/xdpipe
 BENCH_OUT ?= /tmp/xdpipe-bench.txt
 BENCH_COUNT ?= 6
 
+# Modules of their own: examples, as plugins are, and the benchmarks with their peers.
+EXAMPLES := $(sort $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod)))
+NESTED := bench $(EXAMPLES)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test race fuzz bench generate check-generated lint build image clean
+.PHONY: help demo test race fuzz bench generate check-generated lint tidy build image clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,9 +23,11 @@ demo: build ## real traffic through xdpipe on veth pairs; needs root, no NIC
 # that wait for a core are not lost but late.
 test: ## all tests; as root, or those that need it are skipped
 	$(GO) test -p 1 -count 1 -timeout 20m ./...
+	@set -e; for m in $(EXAMPLES); do (set -x; cd $$m && $(GO) test -p 1 -count 1 ./...); done
 
 race: ## all tests with the race detector and the frame ledger
 	XDPIPE_VERIFY=1 $(GO) test -race -p 1 -count 1 -timeout 30m ./...
+	@set -e; for m in $(EXAMPLES); do (set -x; cd $$m && XDPIPE_VERIFY=1 $(GO) test -race -p 1 -count 1 ./...); done
 
 fuzz: ## each fuzz target for a minute
 	./scripts/fuzz 60s
@@ -41,7 +47,10 @@ lint: ## gofmt, go vet and staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not gofmt-clean: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
-	cd bench && $(GO) vet ./...
+	@set -e; check=$$($(GO) tool -n staticcheck); for m in $(NESTED); do (set -x; cd $$m && $(GO) vet ./... && $$check ./...); done
+
+tidy: ## go mod tidy in every module; after a change to what one of them requires
+	@set -e; for m in . $(NESTED); do (set -x; cd $$m && $(GO) mod tidy); done
 
 build: ## the static binary, as the image has it
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/xdpipe
