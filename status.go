@@ -17,6 +17,8 @@ type Status struct {
 	Name    string    `json:"name"`
 	PID     int       `json:"pid"`
 	Started time.Time `json:"started"`
+	// At is when the counters were read: rates are over the time between two.
+	At time.Time `json:"at"`
 	pipeline.Snapshot
 	Interfaces []InterfaceStatus `json:"interfaces"`
 	// Reasons says of each drop reason above what causes it and what to do.
@@ -43,7 +45,7 @@ type InterfaceStatus struct {
 
 // Status reads all counters. It may be called until Close.
 func (i *Instance) Status() Status {
-	s := Status{Name: i.plan.Name, PID: os.Getpid(), Started: i.started, Snapshot: i.engine.Snapshot()}
+	s := Status{Name: i.plan.Name, PID: os.Getpid(), Started: i.started, Snapshot: i.engine.Snapshot(), At: time.Now()}
 	for _, p := range i.ports {
 		is := InterfaceStatus{
 			Port: p.plan.Name, Interface: p.plan.Link.Name, Namespace: p.plan.Link.Namespace.Name(),

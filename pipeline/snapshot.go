@@ -97,18 +97,22 @@ type SocketStatus struct {
 
 // StageStatus is one stage instance.
 type StageStatus struct {
-	Name        string            `json:"name"`
-	Type        string            `json:"type"`
-	Worker      int               `json:"worker"`
-	Calls       uint64            `json:"calls"`
-	Packets     uint64            `json:"packets"`
-	NsPerPacket float64           `json:"ns_per_packet"`
-	Created     uint64            `json:"created,omitempty"`  // packets it made
-	Consumed    uint64            `json:"consumed,omitempty"` // packets that ended in it
-	Teed        uint64            `json:"teed,omitempty"`     // references to packets that it added
-	Copied      uint64            `json:"copied,omitempty"`   // packets copied for it to write to
-	Drops       map[string]uint64 `json:"drops"`
-	Values      map[string]uint64 `json:"values,omitempty"`
+	Name        string  `json:"name"`
+	Type        string  `json:"type"`
+	Worker      int     `json:"worker"`
+	Calls       uint64  `json:"calls"`
+	Packets     uint64  `json:"packets"`
+	NsPerPacket float64 `json:"ns_per_packet"`
+	// Some calls are timed: these are their packets and their nanoseconds. Of two
+	// snapshots they give the time for a packet between them.
+	TimedPackets uint64            `json:"timed_packets"`
+	TimedNs      uint64            `json:"timed_ns"`
+	Created      uint64            `json:"created,omitempty"`  // packets it made
+	Consumed     uint64            `json:"consumed,omitempty"` // packets that ended in it
+	Teed         uint64            `json:"teed,omitempty"`     // references to packets that it added
+	Copied       uint64            `json:"copied,omitempty"`   // packets copied for it to write to
+	Drops        map[string]uint64 `json:"drops"`
+	Values       map[string]uint64 `json:"values,omitempty"`
 }
 
 // Snapshot reads everything. It may be called at any time, also before Run and
@@ -224,6 +228,7 @@ func (e *Engine) stageStatus(w *worker, n *node) StageStatus {
 	s := StageStatus{
 		Name: n.name, Type: n.kind, Worker: w.id,
 		Calls: n.calls, Packets: n.packets, Drops: e.reasons.named(n.drops),
+		TimedPackets: n.timed, TimedNs: uint64(n.nanos),
 		Created: n.created, Consumed: n.consumed, Teed: n.teed, Copied: n.copied,
 	}
 	if n.timed > 0 {
