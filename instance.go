@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -19,6 +20,10 @@ type Options struct {
 	RunDir string // "" is control.DefaultRunDir
 	BPFFS  string // "" is DefaultBPFFS
 	Log    *slog.Logger
+	// Metrics is where Prometheus finds the metrics, if not only on the instance's
+	// own socket: HOST:PORT, or the path of a unix socket. Whoever reaches it reads
+	// them, and nothing else.
+	Metrics string
 }
 
 // An Instance is a configuration at work. Open makes one, Run runs it, Close
@@ -33,6 +38,7 @@ type Instance struct {
 	engine  *pipeline.Engine
 	watcher *control.Watcher
 	server  *server
+	metrics *server // nil unless asked for
 	started time.Time
 
 	reloading sync.Mutex // one reload at a time, and none beside the end
@@ -83,6 +89,17 @@ func Open(cfg *pipeline.Config, opts Options) (*Instance, error) {
 }
 
 func (i *Instance) open(opts Options) (err error) {
+	var metrics net.Listener
+	if opts.Metrics != "" {
+		if metrics, err = listenMetrics(opts.Metrics); err != nil { // before anything is changed
+			return err
+		}
+		defer func() {
+			if i.metrics == nil {
+				metrics.Close()
+			}
+		}()
+	}
 	if i.journal, err = control.OpenJournal(opts.RunDir, i.plan.Name); err != nil {
 		return err
 	}
@@ -115,8 +132,14 @@ func (i *Instance) open(opts Options) (err error) {
 	if i.engine, err = pipeline.New(eng); err != nil {
 		return err
 	}
-	i.server, err = serve(i.journal.Dir(), i.plan.Name, i.Status)
-	return err
+	if i.server, err = serve(i.journal.Dir(), i.plan.Name, index(i.plan.Name, i.endpoints())); err != nil {
+		return err
+	}
+	if metrics != nil {
+		i.metrics = &server{}
+		i.metrics.start(metrics, index(i.plan.Name, []endpoint{{"GET", "/metrics", "for Prometheus", i.MetricsHandler()}}))
+	}
+	return nil
 }
 
 // closeQueues closes what would have become the engine's.
@@ -298,8 +321,10 @@ func (i *Instance) Close() error {
 
 func (i *Instance) close() error {
 	var errs []error
-	if i.server != nil {
-		errs = append(errs, i.server.close())
+	for _, s := range []*server{i.server, i.metrics} {
+		if s != nil {
+			errs = append(errs, s.close())
+		}
 	}
 	if i.watcher != nil {
 		errs = append(errs, i.watcher.Close())

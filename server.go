@@ -2,7 +2,6 @@ package xdpipe
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -21,15 +20,16 @@ import (
 // socketSuffix ends the names of the sockets that instances answer on.
 const socketSuffix = ".sock"
 
-// server answers questions about an instance, over HTTP on a unix socket that
-// only its owner may open.
+// server answers over HTTP: questions about an instance, on a unix socket that
+// only its owner may open, and requests for its metrics where they are wanted.
 type server struct {
 	http *http.Server
 	done sync.WaitGroup
 	path string
+	end  context.CancelFunc // ends requests that stream
 }
 
-func serve(dir, name string, status func() Status) (*server, error) {
+func serve(dir, name string, handler http.Handler) (*server, error) {
 	s := &server{path: filepath.Join(dir, name+socketSuffix)}
 	// The name is ours, by the journal's lock: a socket there is a dead one's.
 	if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -47,17 +47,26 @@ func serve(dir, name string, status func() Status) (*server, error) {
 	if err := os.Chmod(s.path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("status socket: %w", err), listener.Close())
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(status()) // the client went away
-	})
-	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	s.done.Go(func() { _ = s.http.Serve(listener) })
+	s.start(listener, handler)
 	return s, nil
 }
 
+// start answers on the listener, which is the server's from now on.
+func (s *server) start(listener net.Listener, handler http.Handler) {
+	var ctx context.Context
+	ctx, s.end = context.WithCancel(context.Background())
+	s.http = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	s.done.Go(func() { _ = s.http.Serve(listener) })
+}
+
+// close ends requests that stream and waits for the others.
 func (s *server) close() error {
+	s.end()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	err := s.http.Shutdown(ctx)
@@ -103,73 +112,4 @@ func sweepSockets(runDir string) error {
 		errs = append(errs, name.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// Instances asks all live instances for their status, in the order of their
-// names. One that does not answer is an error beside the others' answers.
-func Instances(ctx context.Context, runDir string) ([]Status, error) {
-	if runDir == "" {
-		runDir = control.DefaultRunDir
-	}
-	all := []Status{}
-	// Not Glob, for which a directory that may not be read is an empty one.
-	entries, err := os.ReadDir(runDir) // sorted
-	if errors.Is(err, os.ErrNotExist) {
-		return all, nil
-	}
-	if errors.Is(err, os.ErrPermission) {
-		return all, fmt.Errorf("list instances: %w; ask as the user they run as, root as a rule", err)
-	}
-	if err != nil {
-		return all, fmt.Errorf("list instances: %w", err)
-	}
-	var errs []error
-	for _, e := range entries {
-		path := filepath.Join(runDir, e.Name())
-		if filepath.Ext(path) != socketSuffix {
-			continue
-		}
-		s, err := ask(ctx, path)
-		switch {
-		case err == nil:
-			all = append(all, s)
-		case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT):
-			// Its process is gone; the next start removes the socket.
-		default:
-			errs = append(errs, fmt.Errorf("instance %s: %w", strings.TrimSuffix(filepath.Base(path), socketSuffix), err))
-		}
-	}
-	return all, errors.Join(errs...)
-}
-
-// askTimeout is far longer than an answer takes: a process that is stopped, as
-// by a debugger, takes the connection and never answers.
-const askTimeout = 3 * time.Second
-
-func ask(ctx context.Context, path string) (s Status, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("no answer within %v: is its process stopped?", askTimeout))
-	defer cancel()
-	transport := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
-		},
-		DisableKeepAlives: true,
-	}
-	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://instance/status", nil)
-	if err != nil {
-		return s, err
-	}
-	resp, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil && ctx.Err() != nil {
-		return s, context.Cause(ctx)
-	}
-	if err != nil {
-		return s, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return s, fmt.Errorf("answered %s", resp.Status)
-	}
-	return s, json.NewDecoder(resp.Body).Decode(&s)
 }
