@@ -35,6 +35,7 @@ type runFlags struct {
 	insist     bool
 	duration   time.Duration
 	readyFile  string
+	metrics    string
 }
 
 func (a *app) runVerb() *cobra.Command {
@@ -82,6 +83,7 @@ it.`,
 	flags.BoolVar(&f.replace, "replace", false, "replace another XDP program on the interface; it is not put back")
 	flags.BoolVar(&f.insist, "insist", false, "take the default route's interface though the rules are not selective")
 	flags.DurationVar(&f.duration, "duration", 0, "stop by itself after this time")
+	flags.StringVar(&f.metrics, "metrics", "", "answer Prometheus at this HOST:PORT, such as 127.0.0.1:9100, or path of a unix socket")
 	flags.StringVar(&f.readyFile, "ready-file", "", "create this file once traffic flows")
 	return cmd
 }
@@ -194,7 +196,10 @@ func (a *app) forward(ctx context.Context, cfg *pipeline.Config, f runFlags) (er
 			return fmt.Errorf("ready file: %w", err)
 		}
 	}
-	inst, err := xdpipe.Open(cfg, xdpipe.Options{RunDir: a.runDir, BPFFS: a.bpffs})
+	inst, err := xdpipe.Open(cfg, xdpipe.Options{RunDir: a.runDir, BPFFS: a.bpffs, Metrics: f.metrics})
+	if errors.Is(err, xdpipe.ErrMetricsAddress) {
+		return usageError{fmt.Errorf("run: --metrics: %w", err)}
+	}
 	if err != nil {
 		return explainHolders(err)
 	}
