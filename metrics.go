@@ -58,6 +58,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, p := range s.Ports {
 		e.port(p, c.drops(p))
 	}
+	for _, pl := range s.Pipelines {
+		e.pipeline(pl)
+	}
 	for _, st := range s.Stages {
 		e.stage(st)
 	}
@@ -98,10 +101,16 @@ func family(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	buildInfo = family("build_info", "Constant 1, labelled with what the instance was built from.", "version", "goversion")
-	startTime = family("start_time_seconds", "When the instance was opened, in seconds since the epoch.")
-	frames    = family("frames", "Packet frames by the place where they are.", "place")
-	frameSize = family("frame_size_bytes", "Size of a frame.")
+	buildInfo         = family("build_info", "Constant 1, labelled with what the instance was built from.", "version", "goversion")
+	instanceStart     = family("start_time_seconds", "When the instance was opened, in seconds since the epoch.")
+	instanceFrames    = family("frames", "Packet frames by the place where they are.", "place")
+	instanceFrameSize = family("frame_size_bytes", "Size of a frame.")
+
+	sumCreated  = family("created_packets_total", "Packets that stages made.")
+	sumTeed     = family("teed_packets_total", "Further references to packets that stages made, each of which counts as a packet from then on.")
+	sumConsumed = family("consumed_packets_total", "Packets that ended in a sink.")
+	sumCopied   = family("copied_packets_total", "Packets copied for stages that write to what others hold too.")
+	sumRetired  = family("retired_drops_total", "Packets dropped by stages and pipelines that a reload has taken away since, by reason.", "reason")
 )
 
 func (e emitter) instance(s Status) {
@@ -110,15 +119,50 @@ func (e emitter) instance(s Status) {
 		version = info.Main.Version
 	}
 	e.gauge(buildInfo, 1, version, runtime.Version())
-	e.gauge(startTime, float64(s.Started.UnixMilli())/1e3)
+	e.gauge(instanceStart, float64(s.Started.UnixMilli())/1e3)
 	p := s.Memory.Places
 	for place, n := range map[string]int{
 		"free": p.Free, "fill": p.Fill, "rx": p.Rx, "tx": p.Tx,
 		"completion": p.Completion, "batch": p.Batch, "foreign": p.Foreign,
 	} {
-		e.gauge(frames, float64(n), place)
+		e.gauge(instanceFrames, float64(n), place)
 	}
-	e.gauge(frameSize, float64(s.Memory.FrameSize))
+	e.gauge(instanceFrameSize, float64(s.Memory.FrameSize))
+
+	e.counter(sumCreated, float64(s.Packets.Created))
+	e.counter(sumTeed, float64(s.Packets.Teed))
+	e.counter(sumConsumed, float64(s.Packets.Consumed))
+	e.counter(sumCopied, float64(s.Packets.Copied))
+	gone := map[string]uint64{}
+	maps.Copy(gone, s.Packets.Drops) // with those of pipelines that are there
+	for _, pl := range s.Pipelines {
+		gone[pipelineDisabled] -= min(pl.Dropped, gone[pipelineDisabled])
+	}
+	e.byName(sumRetired, prometheus.CounterValue, gone)
+}
+
+// pipelineDisabled is the name of pipeline.ReasonDisabled.
+const pipelineDisabled = "pipeline_disabled"
+
+var (
+	pipelineRunning = pipelineFamily("running", "1 while the pipeline runs, 0 if its stages panicked too often; the status has its state.")
+	pipelinePanics  = pipelineFamily("panics_total", "Panics of the pipeline's stages, each of which lost a batch, since the last reload.")
+	pipelineDrops   = pipelineFamily("drops_total", "Packets dropped because the pipeline does not run.", "reason")
+)
+
+// pipelineFamily describes metrics of one pipeline.
+func pipelineFamily(name, help string, labels ...string) *prometheus.Desc {
+	return family("pipeline_"+name, help, append([]string{"pipeline"}, labels...)...)
+}
+
+func (e emitter) pipeline(p pipeline.PipelineStatus) {
+	running := 0.0
+	if p.State == "running" {
+		running = 1
+	}
+	e.gauge(pipelineRunning, running, p.Name)
+	e.counter(pipelinePanics, float64(p.Panics), p.Name)
+	e.counter(pipelineDrops, float64(p.Dropped), p.Name, pipelineDisabled)
 }
 
 var (

@@ -37,6 +37,11 @@ func exampleStatus() Status {
 				},
 				{Name: "wan", Interface: "veth-a", Queue: 1, Worker: 1, Mode: "generic", ZeroCopy: true, State: "link down"},
 			},
+			Pipelines: []pipeline.PipelineStatus{
+				{Name: "wan-lan", From: "wan", To: "lan", State: "running", Panics: 2},
+				{Name: "lan-wan", From: "lan", To: "wan", State: "dropping", Panics: 8, Dropped: 70},
+			},
+			Packets: pipeline.PacketStatus{Created: 1, Teed: 2, Consumed: 3, Copied: 4, Drops: map[string]uint64{"pipeline_disabled": 75, "acl_denied": 6}},
 			Stages: []pipeline.StageStatus{
 				{
 					Name: "wan-lan/1:parse", Type: "parse", Worker: 0, Calls: 20, Packets: 1000, NsPerPacket: 5,

@@ -9,14 +9,15 @@ import (
 // Rates are what an instance did between two readings of its status, for each
 // second. Their JSON is an element of "instances" in `xdpipe top -j`.
 type Rates struct {
-	Name     string          `json:"name"`
-	PID      int             `json:"pid"`
-	Started  time.Time       `json:"started"`
-	At       time.Time       `json:"at"`
-	Interval float64         `json:"interval_seconds"`
-	Places   pipeline.Places `json:"places"` // at the end of the interval
-	Ports    []PortRates     `json:"ports"`
-	Stages   []StageRates    `json:"stages"`
+	Name      string          `json:"name"`
+	PID       int             `json:"pid"`
+	Started   time.Time       `json:"started"`
+	At        time.Time       `json:"at"`
+	Interval  float64         `json:"interval_seconds"`
+	Places    pipeline.Places `json:"places"` // at the end of the interval
+	Ports     []PortRates     `json:"ports"`
+	Pipelines []PipelineRates `json:"pipelines"`
+	Stages    []StageRates    `json:"stages"`
 }
 
 // PortRates are those of one queue of a port.
@@ -30,6 +31,14 @@ type PortRates struct {
 	TxPackets float64            `json:"tx_packets"`
 	TxBits    float64            `json:"tx_bits"`
 	Drops     map[string]float64 `json:"drops"` // by reason, without zeros
+}
+
+// PipelineRates are those of one pipeline.
+type PipelineRates struct {
+	Name   string  `json:"name"`
+	State  string  `json:"state"`  // running; dropping, passing or stopped after too many panics
+	Panics uint64  `json:"panics"` // of its stages, since the start or the last reload
+	Drops  float64 `json:"drops"`  // per second, because it does not run
 }
 
 // StageRates are those of one stage on one worker.
@@ -50,7 +59,7 @@ type StageRates struct {
 func RatesBetween(before, after Status) Rates {
 	r := Rates{
 		Name: after.Name, PID: after.PID, Started: after.Started, At: after.At, Places: after.Memory.Places,
-		Ports: []PortRates{}, Stages: []StageRates{},
+		Ports: []PortRates{}, Pipelines: []PipelineRates{}, Stages: []StageRates{},
 	}
 	if before.Name != after.Name || before.PID != after.PID || !before.Started.Equal(after.Started) {
 		before = Status{At: after.Started}
@@ -74,6 +83,14 @@ func RatesBetween(before, after Status) Rates {
 			TxPackets: per.rate(was.TxPackets, p.TxPackets), TxBits: 8 * per.rate(was.TxBytes, p.TxBytes),
 			Drops: per.rates(was.Drops, p.Drops),
 		})
+	}
+
+	dropped := map[string]uint64{}
+	for _, p := range before.Pipelines {
+		dropped[p.Name] = p.Dropped
+	}
+	for _, p := range after.Pipelines {
+		r.Pipelines = append(r.Pipelines, PipelineRates{p.Name, p.State, p.Panics, per.rate(dropped[p.Name], p.Dropped)})
 	}
 
 	type node struct {

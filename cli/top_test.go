@@ -52,6 +52,10 @@ func runningStatus(name string, seconds uint64) xdpipe.Status {
 					Drops: map[string]uint64{"rx_ring_full": 1500 * seconds}},
 				{Name: "lan", Interface: "veth-b", Queue: 1, State: "link down", Drops: map[string]uint64{}},
 			},
+			Pipelines: []pipeline.PipelineStatus{
+				{Name: "wan-lan", From: "wan", To: "lan", State: "running"},
+				{Name: "lan-wan", From: "lan", To: "wan", State: "dropping", Panics: 8, Dropped: 12500 * seconds},
+			},
 			Stages: []pipeline.StageStatus{
 				{Name: "wan-lan/1:parse", Type: "parse", Calls: 20000 * seconds, Packets: 1234567 * seconds, TimedPackets: 1000 * seconds, TimedNs: 4200 * seconds,
 					Drops: map[string]uint64{"malformed": 2 * seconds, "too_short": 3 * seconds}},
@@ -196,7 +200,7 @@ func TestOffTheTerminalTopPrintsLinesOfColumns(t *testing.T) {
 	isGolden(t, "top-lines.golden", out)
 	for line := range strings.Lines(out) {
 		fields := strings.Fields(line)
-		if want := map[string]int{"port": 13, "stage": 12, "frames": 11}[fields[2]]; len(fields) != want {
+		if want := map[string]int{"port": 13, "pipeline": 7, "stage": 12, "frames": 11}[fields[2]]; len(fields) != want {
 			t.Errorf("%d columns, want %d: %s", len(fields), want, line)
 		}
 	}
@@ -257,7 +261,7 @@ func TestAnInstanceThatDoesNotAnswerIsToldOfOnceBesideTheOthers(t *testing.T) {
 	steady(t, dir, "bridge")
 	fakeInstance(t, dir, "sick", func() any { return "no status" })
 	status, out, errOut := cli("top", "--run-dir", dir, "-n", "2", "-d", "50ms")
-	if status != exitDone || strings.Count(out, " bridge ") != 2*6 {
+	if status != exitDone || strings.Count(out, " bridge ") != 2*8 {
 		t.Errorf("status %d: %s", status, out)
 	}
 	if strings.Count(errOut, "instance sick: ") != 1 {

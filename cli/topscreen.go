@@ -125,6 +125,11 @@ func (s *topScreen) instance(r xdpipe.Rates) []screenLine {
 		lines = append(lines, screenLine{text: fmt.Sprintf(port, pad(p.Name, wide), fmt.Sprint(p.Queue), pad(p.Interface, 12),
 			si(p.RxPackets), si(p.RxBits), si(p.TxPackets), si(p.TxBits), si(sum(p.Drops)), strings.TrimSuffix(printable(p.State)+", "+reasonRates(p.Drops), ", "))})
 	}
+	for _, p := range r.Pipelines {
+		if p.State != "running" || p.Panics > 0 {
+			lines = append(lines, screenLine{fmt.Sprintf("pipeline %s is %s: %d panics, drops %s packets a second", printable(p.Name), printable(p.State), p.Panics, si(p.Drops)), true})
+		}
+	}
 	for _, s := range r.Stages {
 		wide = max(wide, nameWidth(s.Name))
 	}

@@ -18,12 +18,13 @@ type topWriter struct {
 	headed bool
 }
 
-// The columns of the three kinds of lines. Each begins with the time, the
+// The columns of the kinds of lines. Each begins with the time, the
 // instance and the kind.
 const (
-	topPrefix = "%-24s %-12s %-6s "
+	topPrefix = "%-24s %-12s %-8s "
 	topPort   = "%-24s %5s %12s %15s %12s %15s %12s  %-16s %-4s %s\n"
 	topStage  = "%-24s %6s %12s %12s %12s %10s %6s %12s  %s\n"
+	topPipe   = "%-24s %6s %12s  %s\n"
 	topFrames = "%8s %8s %8s %8s %10s %8s %8s %8s\n"
 )
 
@@ -35,6 +36,7 @@ func (t *topWriter) write(all []xdpipe.Rates) error {
 	if !t.headed {
 		t.headed = true
 		line("#time", "instance", "port", topPort, "name", "queue", "rx_packets", "rx_bits", "tx_packets", "tx_bits", "drops", "interface", "state", "drops_by_reason")
+		line("#time", "instance", "pipeline", topPipe, "name", "panics", "drops", "state")
 		line("#time", "instance", "stage", topStage, "name", "worker", "calls", "packets", "packets/call", "ns/packet", "load", "drops", "drops_by_reason")
 		line("#time", "instance", "frames", topFrames, "free", "fill", "rx", "tx", "completion", "batch", "foreign", "total")
 	}
@@ -45,6 +47,9 @@ func (t *topWriter) write(all []xdpipe.Rates) error {
 		for _, p := range r.Ports {
 			line(at, name, "port", topPort, word(p.Name), fmt.Sprint(p.Queue), whole(p.RxPackets), whole(p.RxBits), whole(p.TxPackets), whole(p.TxBits),
 				tenth(sum(p.Drops)), word(p.Interface), word(p.State), reasonWords(p.Drops))
+		}
+		for _, p := range r.Pipelines {
+			line(at, name, "pipeline", topPipe, word(p.Name), fmt.Sprint(p.Panics), tenth(p.Drops), word(p.State))
 		}
 		for _, s := range r.Stages {
 			line(at, name, "stage", topStage, word(s.Name), fmt.Sprint(s.Worker), whole(s.Calls), whole(s.Packets), tenth(s.PacketsPerCall), tenth(s.NsPerPacket),
