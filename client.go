@@ -100,6 +100,34 @@ func (c client) status(ctx context.Context) (s Status, err error) {
 	return s, json.NewDecoder(resp.Body).Decode(&s)
 }
 
+// begin makes a request whose answer takes its time, but begins at once.
+func (c client) begin(ctx context.Context, method, target string) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(askTimeout, func() { cancel(errNoAnswer) })
+	resp, err := c.do(ctx, method, target)
+	if err == nil && timer.Stop() {
+		resp.Body = cancelBody{resp.Body, cancel}
+		return resp, nil
+	}
+	if err == nil {
+		resp.Body.Close()
+		err = errNoAnswer
+	}
+	cancel(nil)
+	return nil, err
+}
+
+// cancelBody frees the context of a request with its body.
+type cancelBody struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+func (b cancelBody) Close() error {
+	defer b.cancel(nil)
+	return b.ReadCloser.Close()
+}
+
 // do makes a request on a connection of its own. The caller closes the body.
 func (c client) do(ctx context.Context, method, target string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://instance"+target, nil)

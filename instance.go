@@ -40,6 +40,7 @@ type Instance struct {
 	server  *server
 	metrics *server // nil unless asked for
 	started time.Time
+	tracing sync.Mutex // one trace at a time
 
 	reloading sync.Mutex // one reload at a time, and none beside the end
 	ending    bool       // guarded by reloading

@@ -4,7 +4,6 @@ import (
 	"flag"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -76,19 +75,7 @@ func scrape(t *testing.T, c prometheus.Collector) string {
 func TestMetricsAreThoseOfTheGoldenFileAndKeepTheConventions(t *testing.T) {
 	c := &collector{status: exampleStatus}
 	text := scrape(t, c)
-	const golden = "testdata/metrics.golden"
-	if *update {
-		if err := os.WriteFile(golden, versionless(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := string(versionless(text)); got != string(want) {
-		t.Errorf("the metrics are not those of %s; go test -run Metrics . -update writes it anew:\n%s", golden, got)
-	}
+	isGolden(t, "metrics.golden", versionless(text))
 	problems, err := promlint.New(strings.NewReader(text)).Lint()
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +91,7 @@ func TestMetricsAreThoseOfTheGoldenFileAndKeepTheConventions(t *testing.T) {
 }
 
 // versionless leaves out what differs from one build to the next.
-func versionless(text string) []byte {
+func versionless(text string) string {
 	var kept []string
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, "xdpipe_build_info{") {
@@ -112,7 +99,7 @@ func versionless(text string) []byte {
 		}
 		kept = append(kept, line)
 	}
-	return []byte(strings.Join(kept, ""))
+	return strings.Join(kept, "")
 }
 
 func TestNamesThatAreNoTextDoNotFailTheAnswer(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/xdpipe/xdpipe"
+	"github.com/xdpipe/xdpipe/internal/printable"
 )
 
 // A topScreen is what the live view shows, and how: a model without a terminal.
@@ -79,7 +80,7 @@ func (s *topScreen) render(width, height int) []screenLine {
 	if s.problem != nil {
 		middle = append(middle, screenLine{})
 		for line := range strings.Lines(s.problem.Error()) {
-			middle = append(middle, screenLine{text: printable(strings.TrimSpace(line))})
+			middle = append(middle, screenLine{text: printable.Text(strings.TrimSpace(line))})
 		}
 	}
 	room := max(height-2, 0)
@@ -111,7 +112,7 @@ func (s *topScreen) render(width, height int) []screenLine {
 func (s *topScreen) instance(r xdpipe.Rates) []screenLine {
 	p := r.Places
 	lines := []screenLine{
-		{fmt.Sprintf("%s  pid %d  up %v", printable(r.Name), r.PID, r.At.Sub(r.Started).Round(time.Second)), true},
+		{fmt.Sprintf("%s  pid %d  up %v", printable.Text(r.Name), r.PID, r.At.Sub(r.Started).Round(time.Second)), true},
 		{text: fmt.Sprintf("frames %d = free %d + fill %d + rx %d + tx %d + completion %d + batch %d + foreign %d",
 			p.Total, p.Free, p.Fill, p.Rx, p.Tx, p.Completion, p.Batch, p.Foreign)},
 	}
@@ -123,11 +124,11 @@ func (s *topScreen) instance(r xdpipe.Rates) []screenLine {
 	lines = append(lines, screenLine{fmt.Sprintf(port, pad("PORT", wide), "QUEUE", "INTERFACE", "RX P/S", "RX BIT/S", "TX P/S", "TX BIT/S", "DROPS/S", "STATE, DROPS BY REASON"), true})
 	for _, p := range r.Ports {
 		lines = append(lines, screenLine{text: fmt.Sprintf(port, pad(p.Name, wide), fmt.Sprint(p.Queue), pad(p.Interface, 12),
-			si(p.RxPackets), si(p.RxBits), si(p.TxPackets), si(p.TxBits), si(sum(p.Drops)), strings.TrimSuffix(printable(p.State)+", "+reasonRates(p.Drops), ", "))})
+			si(p.RxPackets), si(p.RxBits), si(p.TxPackets), si(p.TxBits), si(sum(p.Drops)), strings.TrimSuffix(printable.Text(p.State)+", "+reasonRates(p.Drops), ", "))})
 	}
 	for _, p := range r.Pipelines {
 		if p.State != "running" || p.Panics > 0 {
-			lines = append(lines, screenLine{fmt.Sprintf("pipeline %s is %s: %d panics, drops %s packets a second", printable(p.Name), printable(p.State), p.Panics, si(p.Drops)), true})
+			lines = append(lines, screenLine{fmt.Sprintf("pipeline %s is %s: %d panics, drops %s packets a second", printable.Text(p.Name), printable.Text(p.State), p.Panics, si(p.Drops)), true})
 		}
 	}
 	for _, s := range r.Stages {
@@ -156,7 +157,7 @@ func reasonRates(drops map[string]float64) string {
 	})
 	var parts []string
 	for _, name := range names {
-		parts = append(parts, printable(name)+" "+si(drops[name]))
+		parts = append(parts, printable.Text(name)+" "+si(drops[name]))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -164,11 +165,11 @@ func reasonRates(drops map[string]float64) string {
 // longestName is where names are cut: figures are to be seen too.
 const longestName = 32
 
-func nameWidth(name string) int { return min(len([]rune(printable(name))), longestName) }
+func nameWidth(name string) int { return min(len([]rune(printable.Text(name))), longestName) }
 
 // pad makes a name of so many characters.
 func pad(name string, width int) string {
-	name = cut(printable(name), width)
+	name = cut(printable.Text(name), width)
 	return name + strings.Repeat(" ", width-len([]rune(name)))
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/xdpipe/xdpipe"
+	"github.com/xdpipe/xdpipe/internal/printable"
 )
 
 // A topWriter prints rates as lines of columns, for what reads lines. Values are
@@ -43,16 +44,16 @@ func (t *topWriter) write(all []xdpipe.Rates) error {
 	whole := func(f float64) string { return fmt.Sprintf("%.0f", f) }
 	tenth := func(f float64) string { return fmt.Sprintf("%.1f", f) }
 	for _, r := range all {
-		at, name := r.At.UTC().Format("2006-01-02T15:04:05.000Z"), word(r.Name)
+		at, name := r.At.UTC().Format("2006-01-02T15:04:05.000Z"), printable.Word(r.Name)
 		for _, p := range r.Ports {
-			line(at, name, "port", topPort, word(p.Name), fmt.Sprint(p.Queue), whole(p.RxPackets), whole(p.RxBits), whole(p.TxPackets), whole(p.TxBits),
-				tenth(sum(p.Drops)), word(p.Interface), word(p.State), reasonWords(p.Drops))
+			line(at, name, "port", topPort, printable.Word(p.Name), fmt.Sprint(p.Queue), whole(p.RxPackets), whole(p.RxBits), whole(p.TxPackets), whole(p.TxBits),
+				tenth(sum(p.Drops)), printable.Word(p.Interface), printable.Word(p.State), reasonWords(p.Drops))
 		}
 		for _, p := range r.Pipelines {
-			line(at, name, "pipeline", topPipe, word(p.Name), fmt.Sprint(p.Panics), tenth(p.Drops), word(p.State))
+			line(at, name, "pipeline", topPipe, printable.Word(p.Name), fmt.Sprint(p.Panics), tenth(p.Drops), printable.Word(p.State))
 		}
 		for _, s := range r.Stages {
-			line(at, name, "stage", topStage, word(s.Name), fmt.Sprint(s.Worker), whole(s.Calls), whole(s.Packets), tenth(s.PacketsPerCall), tenth(s.NsPerPacket),
+			line(at, name, "stage", topStage, printable.Word(s.Name), fmt.Sprint(s.Worker), whole(s.Calls), whole(s.Packets), tenth(s.PacketsPerCall), tenth(s.NsPerPacket),
 				fmt.Sprintf("%.3f", s.Load), tenth(sum(s.Drops)), reasonWords(s.Drops))
 		}
 		var places []any
@@ -68,7 +69,7 @@ func (t *topWriter) write(all []xdpipe.Rates) error {
 func reasonWords(drops map[string]float64) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(drops)) {
-		parts = append(parts, fmt.Sprintf("%s=%.1f", word(name), drops[name]))
+		parts = append(parts, fmt.Sprintf("%s=%.1f", printable.Word(name), drops[name]))
 	}
 	if len(parts) == 0 {
 		return "-"
