@@ -238,6 +238,7 @@ var (
 	steerPackets = steeringFamily("packets_total", "Packets that the XDP program saw, by verdict and the reason for it. Each is in one of these.", "verdict", "reason")
 	steerBytes   = steeringFamily("bytes_total", "Bytes of those packets.", "verdict", "reason")
 	steerUnread  = steeringFamily("unreadable_packets_total", "Packets whose headers could not be read as far as the rules needed, beside their verdict.", "reason")
+	steerFilter  = steeringFamily("filter_packets_total", "Packets that the filter matched, beside their verdict.")
 	steerRules   = steeringFamily("rule_packets_total", "Packets that a rule decided, by its number in the policy, from 0.", "rule")
 )
 
@@ -254,6 +255,8 @@ func (e emitter) steering(s InterfaceStatus) {
 		case r.Verdict:
 			e.counter(steerPackets, float64(c.Packets), s.Port, s.Interface, verdict, r.Name)
 			e.counter(steerBytes, float64(c.Bytes), s.Port, s.Interface, verdict, r.Name)
+		case r.Name == "filter":
+			e.counter(steerFilter, float64(c.Packets), s.Port, s.Interface)
 		default:
 			e.counter(steerUnread, float64(c.Packets), s.Port, s.Interface, r.Name)
 		}
