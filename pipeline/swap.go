@@ -128,7 +128,9 @@ func (e *Engine) succeed(before, after *assembly) {
 		}
 	}
 	for _, p := range before.pipes {
-		e.retired.drops[e.reasons.info(ReasonDisabled).Name] += p.disabled.Load()
+		if n := p.disabled.Load(); n > 0 { // what is not there is no drop to be told of
+			e.retired.drops[e.reasons.info(ReasonDisabled).Name] += n
+		}
 	}
 }
 
