@@ -20,6 +20,7 @@ func (i *Instance) endpoints() []endpoint {
 		{"GET", "/status", "counters, frames by place, interfaces, drops with cause and remedy (JSON)", http.HandlerFunc(i.serveStatus)},
 		{"GET", "/metrics", "the same for Prometheus", i.MetricsHandler()},
 		{"GET", "/trace?n=&expr=&timeout=", "the paths of the next packets that match, as they end (a JSON document a line)", http.HandlerFunc(i.serveTrace)},
+		{"POST", "/reload", "reads the configuration file again; 422 has what is wrong with it, and nothing was changed (JSON)", http.HandlerFunc(i.serveReload)},
 	}
 }
 

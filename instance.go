@@ -24,6 +24,9 @@ type Options struct {
 	// own socket: HOST:PORT, or the path of a unix socket. Whoever reaches it reads
 	// them, and nothing else.
 	Metrics string
+	// Config reads the configuration again, for ReloadConfig and POST /reload; nil if
+	// there is no file to read.
+	Config func() (*pipeline.Config, error)
 }
 
 // An Instance is a configuration at work. Open makes one, Run runs it, Close
@@ -41,6 +44,7 @@ type Instance struct {
 	metrics *server // nil unless asked for
 	started time.Time
 	tracing sync.Mutex // one trace at a time
+	config  func() (*pipeline.Config, error)
 
 	reloading sync.Mutex // one reload at a time, and none beside the end
 	ending    bool       // guarded by reloading
@@ -74,7 +78,7 @@ func Open(cfg *pipeline.Config, opts Options) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Instance{plan: plan, log: log, started: time.Now()}
+	i := &Instance{plan: plan, log: log, started: time.Now(), config: opts.Config}
 	if err := i.open(opts); err != nil {
 		if errors.Is(err, control.ErrStaleJournal) {
 			err = errors.Join(err, left)

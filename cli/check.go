@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -64,7 +63,7 @@ as FILE:LINE:COLUMN: message. With --dot it prints the graphs for Graphviz:
 
 // mistakes prints what is wrong with a configuration, a line each.
 func (a *app) mistakes(err error) error {
-	list := positioned(err)
+	list := xdpipe.Mistakes(err)
 	if a.json {
 		if err := a.printJSON(map[string]any{"ok": false, "errors": list}); err != nil {
 			return err
@@ -72,42 +71,10 @@ func (a *app) mistakes(err error) error {
 	}
 	for _, m := range list {
 		if m.Line > 0 {
-			fmt.Fprintf(a.err, "%s:%d:%d: %s\n", m.File, m.Line, m.Column, m.Message)
+			fmt.Fprintln(a.err, m)
 		} else {
-			fmt.Fprintf(a.err, "xdpipe: %s\n", m.Message)
+			fmt.Fprintf(a.err, "xdpipe: %s\n", m)
 		}
 	}
 	return errReported
-}
-
-// mistake is a ConfigError as JSON has it.
-type mistake struct {
-	File    string `json:"file,omitempty"`
-	Line    int    `json:"line,omitempty"`
-	Column  int    `json:"column,omitempty"`
-	Message string `json:"message"`
-}
-
-// positioned takes a joined error apart.
-func positioned(err error) []mistake {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []mistake
-		for _, e := range joined.Unwrap() {
-			all = append(all, positioned(e)...)
-		}
-		return all
-	}
-	var list pipeline.ConfigErrors
-	if errors.As(err, &list) {
-		var all []mistake
-		for _, e := range list {
-			all = append(all, positioned(e)...)
-		}
-		return all
-	}
-	var ce *pipeline.ConfigError
-	if errors.As(err, &ce) {
-		return []mistake{{ce.File, ce.Line, ce.Column, ce.Message}}
-	}
-	return []mistake{{Message: err.Error()}}
 }

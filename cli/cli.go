@@ -102,7 +102,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.runDir, "run-dir", "", "directory for journals, claims and sockets (default /run/xdpipe)")
 	flags.StringVar(&a.bpffs, "bpffs", "", "mount point of the BPF file system (default /sys/fs/bpf)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.demo(), a.runVerb(), a.check(), a.attach(), a.detach(), a.status(), a.top(), a.trace(), a.features(), a.lab(), a.stages(), a.newVerb(), a.build(), a.version())
+	root.AddCommand(a.demo(), a.runVerb(), a.check(), a.attach(), a.detach(), a.status(), a.top(), a.trace(), a.reload(), a.features(), a.lab(), a.stages(), a.newVerb(), a.build(), a.version())
 	return root
 }
 

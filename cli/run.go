@@ -65,7 +65,11 @@ it.`,
 			if err != nil {
 				return err
 			}
-			return a.forward(cmd.Context(), cfg, f)
+			reread, err := f.rereader(args)
+			if err != nil {
+				return err
+			}
+			return a.forward(cmd.Context(), cfg, reread, f)
 		},
 	}
 	flags := cmd.Flags()
@@ -188,15 +192,18 @@ func (f *runFlags) quick(args []string) (*pipeline.Config, error) {
 	return cfg, cfg.Check("pipeline")
 }
 
-// forward runs the configuration until ctx is done.
-func (a *app) forward(ctx context.Context, cfg *pipeline.Config, f runFlags) (err error) {
+// forward runs the configuration until ctx is done. reread reads it again, if it can
+// be.
+func (a *app) forward(ctx context.Context, cfg *pipeline.Config, reread func() (*pipeline.Config, error), f runFlags) (err error) {
+	hup, ignore := hangups() // from now on; one that comes early waits until all is ready
+	defer ignore()
 	if f.readyFile != "" {
 		// One that a killed run left would say ready too early.
 		if err := removeReady(f.readyFile); err != nil {
 			return fmt.Errorf("ready file: %w", err)
 		}
 	}
-	inst, err := xdpipe.Open(cfg, xdpipe.Options{RunDir: a.runDir, BPFFS: a.bpffs, Metrics: f.metrics})
+	inst, err := xdpipe.Open(cfg, xdpipe.Options{RunDir: a.runDir, BPFFS: a.bpffs, Metrics: f.metrics, Config: reread})
 	if errors.Is(err, xdpipe.ErrMetricsAddress) {
 		return usageError{fmt.Errorf("run: --metrics: %w", err)}
 	}
@@ -218,6 +225,7 @@ func (a *app) forward(ctx context.Context, cfg *pipeline.Config, f runFlags) (er
 		}
 		defer func() { err = errors.Join(err, removeReady(f.readyFile)) }()
 	}
+	defer reloadOnHangup(inst, hup)()
 	fmt.Fprintln(a.err, "ready")
 	if f.duration > 0 {
 		var cancel context.CancelFunc
