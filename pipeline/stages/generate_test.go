@@ -2,7 +2,6 @@ package stages
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -20,8 +19,6 @@ import (
 	"github.com/xdpipe/xdpipe/pipeline"
 	"github.com/xdpipe/xdpipe/umem"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // tryGenerate returns a stage with options of the quick form, ready.
 func tryGenerate(options string) (*Generate, error) {
