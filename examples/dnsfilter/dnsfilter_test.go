@@ -53,7 +53,7 @@ func serve(conn net.PacketConn) {
 		if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
 			continue
 		}
-		m.Response, m.Additionals = true, nil
+		m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
 		if q := m.Questions[0]; q.Type == dnsmessage.TypeA {
 			m.Answers = []dnsmessage.Resource{{
 				Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 60},
