@@ -107,14 +107,14 @@ func (g Graph) String() string {
 	var b strings.Builder
 	shown := map[string]bool{}
 	// chain writes what follows id, up to a port or what was shown.
-	chain := func(id string) {
+	chain := func(id string, entered bool) {
 		for first := true; id != ""; first = false {
 			n := g.node(id)
 			if !first {
 				b.WriteString(" → ")
 			}
 			b.WriteString(n.short())
-			if n.Kind == "port" && !first || shown[id] {
+			if n.Kind == "port" && (!first || !entered) || shown[id] {
 				break
 			}
 			shown[id] = n.Kind != "port"
@@ -125,14 +125,14 @@ func (g Graph) String() string {
 	fmt.Fprintf(&b, "pipeline %s: ", g.Name)
 	switch {
 	case len(g.Edges) > 0 && g.node(g.Edges[0].From).Kind == "port":
-		chain(g.Edges[0].From)
+		chain(g.Edges[0].From, true)
 	case len(g.Nodes) > 0:
-		chain(g.Nodes[0].ID)
+		chain(g.Nodes[0].ID, true)
 	}
 	for _, e := range g.Edges {
 		if e.Output != "" {
 			fmt.Fprintf(&b, "  %s %s → ", g.node(e.From).short(), e.Output)
-			chain(e.To)
+			chain(e.To, false)
 		}
 	}
 	return b.String()
