@@ -3,7 +3,8 @@ package pipeline
 import "encoding/binary"
 
 // SumBytes adds the Internet checksum's 16-bit words of p to sum (RFC 1071). An
-// odd last byte counts as the upper half of a word.
+// odd last byte counts as the upper half of a word: of several pieces only the last
+// may be odd.
 func SumBytes(sum uint64, p []byte) uint64 {
 	for len(p) >= 8 {
 		v := binary.BigEndian.Uint64(p)
@@ -34,116 +35,100 @@ func FoldSum(sum uint64) uint16 {
 }
 
 // UpdateChecksum returns the checksum after a 16-bit word that it covers changed
-// (RFC 1624, equation 3). For a change of more, apply it word by word.
+// (RFC 1624, equation 3). For a change of more, apply it word by word. A UDP
+// checksum of 0 is none and stays; where this returns 0 for UDP, 0xffff is stored.
 func UpdateChecksum(checksum, from, to uint16) uint16 {
 	sum := uint64(^checksum) + uint64(^from) + uint64(to)
 	return FoldSum(sum)
 }
 
-// l4Checksum returns the offset of the transport header's checksum in the packet
-// and the sum of the pseudo header, if it is a transport protocol whose checksum
-// can be computed: TCP, UDP, ICMP or ICMPv6, whole and in one frame.
-func (m *Meta) l4Checksum(p []byte) (at int, pseudo uint64, ok bool) {
-	if m.Flags&MetaL4 == 0 || m.Flags&(MetaFragment|MetaMalformed|MetaMulti) != 0 ||
-		int(m.End) > len(p) || m.End < m.L4 {
-		return 0, 0, false
-	}
-	need := 0
-	switch m.Protocol {
-	case ProtocolTCP:
-		at, need = 16, 20
-	case ProtocolUDP:
-		at, need = 6, 8
-	case ProtocolICMP, ProtocolICMPv6:
-		at, need = 2, 4
-	default:
-		return 0, 0, false
-	}
-	if int(m.End-m.L4) < need {
-		return 0, 0, false
-	}
-	l3 := int(m.L3)
-	length := uint64(m.End - m.L4)
-	switch {
-	case m.Flags&MetaIPv6 != 0:
-		pseudo = SumBytes(length+uint64(m.Protocol), p[l3+8:l3+40])
-	case m.Protocol == ProtocolICMP: // no pseudo header
-	case m.Flags&MetaIPv4 != 0:
-		pseudo = SumBytes(length+uint64(m.Protocol), p[l3+12:l3+20])
-	default:
-		return 0, 0, false
-	}
-	return int(m.L4) + at, pseudo, true
-}
-
 // VerifyChecksum checks the checksums of a parsed packet, of its IPv4 header and
 // of its TCP, UDP, ICMP or ICMPv6, notes the result in the metadata and returns
-// it: ChecksumUnknown where there is nothing to check, as of fragments, and of UDP
-// over IPv4 without a checksum.
+// it. ChecksumUnknown is for packets whose transport has none to check: fragments
+// and packets of several descriptors, other protocols, UDP without a checksum (over
+// IPv6 too, where tunnels do so: RFC 6936), malformed ones, and those whose addresses
+// another header changes: IPv4 that is source routed, IPv6 with a home address or a
+// type of routing header other than 0, 2 and 4 (segment routing).
 func (b *Batch) VerifyChecksum(i int) Checksum {
-	m, p := &b.meta[i], b.Data(i)
-	m.Checksum = m.verify(p)
+	m := &b.meta[i]
+	m.Checksum = m.verify(b.Data(i))
 	return m.Checksum
 }
 
 func (m *Meta) verify(p []byte) Checksum {
-	state := ChecksumUnknown
-	if m.Flags&MetaIPv4 != 0 && m.Flags&MetaMalformed == 0 {
-		l3 := int(m.L3)
-		header := int(p[l3]&15) * 4
-		if header < 20 || l3+header > len(p) {
+	if m.Flags&MetaMalformed != 0 {
+		return ChecksumUnknown
+	}
+	if m.Flags&MetaIPv4 != 0 {
+		header := m.ipv4Header(p)
+		if header == nil {
 			return ChecksumUnknown
 		}
-		if FoldSum(SumBytes(0, p[l3:l3+header])) != 0 {
+		if FoldSum(SumBytes(0, header)) != 0 {
 			return ChecksumBad
 		}
-		state = ChecksumGood
 	}
-	at, pseudo, ok := m.l4Checksum(p)
-	if !ok {
-		if m.Flags&MetaL4 == 0 {
-			return state
-		}
+	t, ok := m.transport(p)
+	switch {
+	case !ok:
 		return ChecksumUnknown
-	}
-	if m.Protocol == ProtocolUDP && p[at] == 0 && p[at+1] == 0 {
-		if m.Flags&MetaIPv6 != 0 {
-			return ChecksumBad // RFC 8200, 8.1: not optional
-		}
+	case m.Protocol == ProtocolUDP && t.sum[0] == 0 && t.sum[1] == 0:
 		return ChecksumUnknown
-	}
-	if FoldSum(SumBytes(pseudo, p[m.L4:m.End])) != 0 {
+	case t.data == nil:
+		return ChecksumBad
+	case FoldSum(SumBytes(t.pseudo, t.data)) != 0:
 		return ChecksumBad
 	}
 	return ChecksumGood
 }
 
 // CompleteChecksum computes the checksums of a parsed packet anew: of its IPv4
-// header, and of its TCP, UDP, ICMP or ICMPv6 unless it is a fragment. It reports
-// whether all that the packet has are right now.
+// header, and of its TCP, UDP, ICMP or ICMPv6 where VerifyChecksum would check it,
+// and of UDP that has none. It reports whether all that the packet has are right
+// now: not where there is a transport header whose checksum it does not compute.
 func (b *Batch) CompleteChecksum(i int) bool {
-	m, p := &b.meta[i], b.Data(i)
-	if m.Flags&MetaIPv4 != 0 && m.Flags&MetaMalformed == 0 {
-		l3 := int(m.L3)
-		header := int(p[l3]&15) * 4
-		if header < 20 || l3+header > len(p) {
+	return b.meta[i].complete(b.Data(i))
+}
+
+func (m *Meta) complete(p []byte) bool {
+	m.Checksum = ChecksumUnknown
+	if m.Flags&MetaMalformed != 0 || m.Flags&(MetaIPv4|MetaIPv6) == 0 {
+		return false
+	}
+	if m.Flags&MetaIPv4 != 0 {
+		header := m.ipv4Header(p)
+		if header == nil {
 			return false
 		}
-		put16(p[l3+10:], 0)
-		put16(p[l3+10:], FoldSum(SumBytes(0, p[l3:l3+header])))
+		put16(header[10:], 0)
+		put16(header[10:], FoldSum(SumBytes(0, header)))
 	}
-	at, pseudo, ok := m.l4Checksum(p)
-	if !ok {
-		return m.Flags&MetaL4 == 0 && m.Flags&MetaIPv4 != 0
+	t, ok := m.transport(p)
+	if !ok || t.data == nil {
+		return m.Flags&MetaL4 == 0
 	}
-	put16(p[at:], 0)
-	sum := FoldSum(SumBytes(pseudo, p[m.L4:m.End]))
+	put16(t.sum, 0)
+	sum := FoldSum(SumBytes(t.pseudo, t.data))
 	if sum == 0 && m.Protocol == ProtocolUDP {
 		sum = 0xffff // 0 means none (RFC 768)
 	}
-	put16(p[at:], sum)
+	put16(t.sum, sum)
 	m.Checksum = ChecksumGood
 	return true
+}
+
+// ipv4Header returns the packet's IPv4 header with its options, nil if that does
+// not lie in it.
+func (m *Meta) ipv4Header(p []byte) []byte {
+	l3 := int(m.L3)
+	if len(p) < l3+20 {
+		return nil
+	}
+	size := int(p[l3]&15) * 4
+	if size < 20 || len(p) < l3+size {
+		return nil
+	}
+	return p[l3 : l3+size]
 }
 
 func put16(p []byte, v uint16) { binary.BigEndian.PutUint16(p, v) }

@@ -206,7 +206,7 @@ func (m *Meta) parseIPv4(data []byte, at int) {
 		m.Flags |= MetaMalformed
 		return
 	}
-	m.End = uint16(at + total)
+	m.End = uint16(min(at+total, 0xffff))
 	m.Protocol = ip[9]
 	if frag := binary.BigEndian.Uint16(ip[6:]); frag&0x3fff != 0 { // more fragments, or an offset
 		m.Flags |= MetaFragment
@@ -232,7 +232,7 @@ func (m *Meta) parseIPv6(data []byte, at int) {
 		m.Flags |= MetaMalformed
 		return
 	}
-	m.End = uint16(at + end)
+	m.End = uint16(min(at+end, 0xffff))
 	ip = ip[:end]
 	next, off := ip[6], 40
 	for range maxExtensionHeaders {
@@ -284,21 +284,8 @@ func (m *Meta) parseL4(data []byte, at int) {
 		m.Flags |= MetaMalformed
 		return
 	}
-	need := 0
-	switch m.Protocol {
-	case ProtocolTCP:
-		need = 20
-	case ProtocolUDP, ProtocolICMP, ProtocolICMPv6:
-		need = 8
-	case ProtocolSCTP:
-		need = 12
-	}
-	// A first fragment may be cut anywhere; the ports are enough.
-	if m.Flags&MetaFragment != 0 {
-		need = min(need, 4)
-	}
 	l4 := data[at:]
-	if len(l4) < need {
+	if len(l4) < l4Size(m.Protocol, m.Flags&MetaFragment != 0) {
 		m.Flags |= MetaMalformed
 		return
 	}
@@ -310,4 +297,22 @@ func (m *Meta) parseL4(data []byte, at int) {
 		m.DstPort = binary.BigEndian.Uint16(l4[2:])
 		m.Flags |= MetaPorts
 	}
+}
+
+// l4Size is how much of a transport header there must be to call it one. A first
+// fragment may be cut anywhere; the ports are enough.
+func l4Size(protocol uint8, fragment bool) int {
+	size := 0
+	switch protocol {
+	case ProtocolTCP:
+		size = 20
+	case ProtocolUDP, ProtocolICMP, ProtocolICMPv6:
+		size = 8
+	case ProtocolSCTP:
+		size = 12
+	}
+	if fragment {
+		size = min(size, 4)
+	}
+	return size
 }
