@@ -7,9 +7,10 @@ import (
 
 // FlowHash returns a hash of the packet's flow: addresses, protocol and ports of
 // parsed IP, of everything else the MAC addresses and the ethertype. Both
-// directions of a flow have the same hash, and all fragments of a packet, whose
-// ports are left out. It is computed when first asked for and kept in the
-// metadata. It is the same on every machine; do not rely on it against an
+// directions of a flow have the same hash, and all fragments of a packet, of which
+// only the addresses count. It is computed when first asked for and kept in the
+// metadata until the packet is parsed again, so that an encapsulated packet keeps
+// that of its flow. It is the same on every machine; do not rely on it against an
 // adversary, who can choose packets that collide.
 func (b *Batch) FlowHash(i int) uint32 {
 	m := &b.meta[i]
@@ -39,12 +40,20 @@ func (m *Meta) flowHash(p []byte) uint32 {
 	case len(p) >= 14:
 		dst := uint64(binary.BigEndian.Uint32(p[0:]))<<16 | uint64(binary.BigEndian.Uint16(p[4:]))
 		src := uint64(binary.BigEndian.Uint32(p[6:]))<<16 | uint64(binary.BigEndian.Uint16(p[10:]))
-		return finish(both(src*mix1, dst*mix1) ^ uint64(m.EtherType)*mix2)
+		etherType := m.EtherType
+		if m.Flags&MetaParsed == 0 { // then it is another packet's
+			etherType = binary.BigEndian.Uint16(p[12:])
+		}
+		return finish(both(src*mix1, dst*mix1) ^ uint64(etherType)*mix2)
 	default:
 		return 0
 	}
+	if m.Flags&MetaFragment != 0 {
+		// Of later fragments neither the ports are known nor, in IPv6, the protocol.
+		return finish(h)
+	}
 	h ^= uint64(m.Protocol) * mix2
-	if m.Flags&(MetaPorts|MetaFragment) == MetaPorts {
+	if m.Flags&MetaPorts != 0 {
 		h += both(uint64(m.SrcPort)*mix3, uint64(m.DstPort)*mix3)
 	}
 	return finish(h)
