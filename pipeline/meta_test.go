@@ -263,6 +263,14 @@ func (p *parser) parsed(t *testing.T, data []byte) Meta {
 		t.Fatalf("%x: parsing forgets where the packet is from: %+v", data, m)
 	}
 	p.alsoInABatch(t, data, m)
+	consistent(t, data, &m)
+	m.arrival, m.trace, m.End = 0, 0, 0 // checked above
+	return m
+}
+
+// consistent checks what is true of the metadata of every parsed packet.
+func consistent(t *testing.T, data []byte, m *Meta) {
+	t.Helper()
 	n := len(data)
 	is := func(f MetaFlags) bool { return m.Flags&f != 0 }
 	for _, rule := range []struct {
@@ -280,17 +288,17 @@ func (p *parser) parsed(t *testing.T, data []byte) Meta {
 		{!is(MetaL4) || !is(MetaMalformed), "has a transport header though it is malformed"},
 		{!is(MetaPorts) || is(MetaL4) && int(m.L4)+4 <= n, "has ports outside of it"},
 		{int(m.End) <= n && m.End >= m.L3, "ends outside of it"},
+		{is(MetaIPv4|MetaIPv6) || int(m.End) == n, "is not IP and ends before it ends"},
+		{!is(MetaL4) || int(m.End) >= int(m.L4)+l4Size(m.Protocol, is(MetaFragment)), "ends within its transport header"},
 		{!is(MetaL4) || m.L4 <= m.End, "ends before its transport header"},
 	} {
 		if !rule.ok {
-			t.Fatalf("%x %s: %+v", data, rule.what, m)
+			t.Fatalf("%x %s: %+v", data, rule.what, *m)
 		}
 	}
 	if is(MetaPorts) && (m.SrcPort != binary.BigEndian.Uint16(data[m.L4:]) || m.DstPort != binary.BigEndian.Uint16(data[m.L4+2:])) {
-		t.Fatalf("%x has other ports than %+v", data, m)
+		t.Fatalf("%x has other ports than %+v", data, *m)
 	}
-	m.arrival, m.trace, m.End = 0, 0, 0 // checked above
-	return m
 }
 
 func TestParseAgreesWithGopacket(t *testing.T) {

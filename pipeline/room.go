@@ -37,7 +37,9 @@ func (b *Batch) Pull(i, n int) bool {
 	return true
 }
 
-// Extend adds n bytes of zeros at the end of the packet, within its frame.
+// Extend adds n bytes of zeros at the end of the packet, within its frame. A packet
+// of several descriptors cannot be extended. Where the IP packet ends does not
+// change: a stage that makes it longer writes its length, and sets End.
 func (b *Batch) Extend(i, n int) bool {
 	d := &b.desc[i]
 	end := d.Addr + uint64(d.Len)
@@ -48,10 +50,14 @@ func (b *Batch) Extend(i, n int) bool {
 	}
 	d.Len += uint32(n)
 	clear(b.mem.Packet(end, uint32(n)))
+	if m := &b.meta[i]; m.Flags&(MetaParsed|MetaIPv4|MetaIPv6) == MetaParsed {
+		m.End = uint16(min(d.Len, 0xffff)) // of what is not IP, End is the packet's
+	}
 	return true
 }
 
-// Trim takes n bytes off the end of the packet. At least one byte stays.
+// Trim takes n bytes off the end of the packet. At least one byte stays. A packet of
+// several descriptors cannot be trimmed: others may hold those after the first.
 func (b *Batch) Trim(i, n int) bool {
 	d := &b.desc[i]
 	if uint64(n) >= uint64(d.Len) || d.Options&contd != 0 {
@@ -59,32 +65,57 @@ func (b *Batch) Trim(i, n int) bool {
 		return false
 	}
 	d.Len -= uint32(n)
-	b.meta[i].cut(int(d.Len))
+	b.meta[i].cut(b.mem.Packet(d.Addr, d.Len))
 	return true
+}
+
+// forget makes everything unknown that Parse and FlowHash found out.
+func (m *Meta) forget() {
+	m.Flags &= MetaMulti
+	m.Checksum = ChecksumUnknown
 }
 
 // shift moves the offsets by n bytes. Headers that are gone are not known any
 // more.
 func (m *Meta) shift(n int) {
-	if n < 0 && int(m.L3) < -n {
-		m.Flags &= MetaMulti
+	if m.Flags&MetaParsed == 0 || n < 0 && int(m.L3) < -n {
+		m.forget()
 		return
 	}
 	m.L3 = uint16(int(m.L3) + n)
-	m.End = uint16(int(m.End) + n)
+	m.End = uint16(min(int(m.End)+n, 0xffff))
 	if m.Flags&MetaL4 != 0 {
 		m.L4 = uint16(int(m.L4) + n)
 	}
 }
 
-// cut notes that the packet ends at the offset.
-func (m *Meta) cut(end int) {
-	if m.Flags&MetaParsed == 0 {
+// cut notes that the packet ends where p does. A header that does not lie in it
+// whole is not known any more, as Parse would not know it.
+func (m *Meta) cut(p []byte) {
+	if m.Flags&MetaParsed != 0 && len(p) >= int(m.End) {
+		return // it was padding
+	}
+	need := int(m.L3)
+	switch {
+	case m.Flags&MetaParsed == 0:
+		need = len(p) + 1
+	case m.Flags&MetaL4 != 0:
+		need = int(m.L4) + l4Size(m.Protocol, m.Flags&MetaFragment != 0)
+	case m.Flags&MetaIPv6 != 0:
+		need += 40
+		if m.Flags&MetaFragment != 0 {
+			need += 8
+		}
+	case m.Flags&MetaIPv4 != 0:
+		need += 20
+		if len(p) >= need {
+			need = max(need, int(m.L3)+int(p[m.L3]&15)*4)
+		}
+	}
+	if len(p) < need {
+		m.forget()
 		return
 	}
-	if end < int(m.L3) || m.Flags&MetaL4 != 0 && end < int(m.L4) {
-		m.Flags &= MetaMulti
-		return
-	}
-	m.End = uint16(min(int(m.End), end))
+	m.End = uint16(len(p))
+	m.Checksum = ChecksumUnknown
 }
