@@ -45,12 +45,15 @@ func clock() int64 { return int64(time.Since(epoch)) }
 
 // process runs the stage on the batch, and sends the packets where it said.
 func (n *node) process(w *worker, b *Batch) {
-	if n.writes && b.mem.Shared() {
-		n.copied += b.unshare()
-	}
 	had := b.n
-	n.calls++
 	n.packets += uint64(had)
+	if n.writes && had > 0 && b.mem.Shared() {
+		if n.unshare(w, b); b.n == 0 {
+			return
+		}
+		had = b.n
+	}
+	n.calls++
 	if w.tracer != nil || n.sealed {
 		n.watched(w, b)
 	} else {
@@ -186,22 +189,28 @@ func (n *node) hand(w *worker, b *Batch, i, to int) {
 }
 
 // unshare gives every packet that others hold too a copy of its own, so that it
-// may be written to, and returns how many. One for which no frame is free is
-// dropped.
-func (b *Batch) unshare() (copied uint64) {
-	for i := range b.n {
-		if b.mem.Refs(b.desc[i].Addr) == 1 {
-			continue
-		}
-		if d, ok := b.copyOf(b.desc[i]); ok {
+// may be written to. One for which no frame is free is dropped before the stage,
+// which would write to what is not only its own.
+func (n *node) unshare(w *worker, b *Batch) {
+	kept, count := 0, b.n
+	for i := range count {
+		if b.mem.Refs(b.desc[i].Addr) != 1 {
+			c, ok := b.copyOf(b.desc[i])
+			if !ok {
+				w.lost(&b.meta[i], n.name, ReasonNoFrame)
+				n.drop(b, &b.desc[i], ReasonNoFrame)
+				continue
+			}
 			b.put(&b.desc[i])
-			b.desc[i] = d
-			copied++
-		} else {
-			b.Drop(i, ReasonNoFrame)
+			b.desc[i] = c
+			n.copied++
 		}
+		if kept != i {
+			b.desc[kept], b.meta[kept] = b.desc[i], b.meta[i]
+		}
+		kept++
 	}
-	return copied
+	b.n = kept
 }
 
 // copyOf copies a packet into frames of its own.

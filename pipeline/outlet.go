@@ -50,8 +50,14 @@ func (o *outlet) take(w *worker, b *Batch) (taken int, why Reason) {
 		return o.queue.queue.Transmit(b)
 	}
 	w.pushed = true
-	for taken < b.n && o.ring.push(b.desc[taken], &b.meta[taken]) {
-		taken++
+	for ; taken < b.n; taken++ {
+		m := &b.meta[taken]
+		if m.arrival == 0 { // of this worker's round, and not of the other's
+			m.arrival = w.round.time()
+		}
+		if !o.ring.push(b.desc[taken], m) {
+			break
+		}
 	}
 	return taken, ReasonHandoffFull
 }

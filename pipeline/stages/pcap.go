@@ -94,7 +94,7 @@ func (s *Pcap) Process(b *pipeline.Batch) {
 			}
 			c.from = s
 		}
-		c.add(now, keep, len(p))
+		c.add(now, keep, b.Size(i))
 		s.captured++
 	}
 	// With nothing else to write the file gets what there is, so that a quiet
