@@ -218,7 +218,7 @@ func bytesOf(b *pipeline.Batch) [][]byte {
 type ready struct{ pipeline.Stage }
 
 func FuzzParse(f *testing.F) {
-	fuzzStage(f, func() pipeline.Stage { return &Parse{DropMalformed: true} })
+	fuzzStage(f, func() pipeline.Stage { return &Parse{DropMalformed: true, DropBad: true} })
 }
 
 func FuzzCount(f *testing.F) { fuzzStage(f, func() pipeline.Stage { return &Count{} }) }
