@@ -53,10 +53,10 @@ func newBucketTable(keys int) *bucketTable {
 // chooses the set, the lower is the tag, which is not 0.
 type bucketKey uint64
 
-// key returns the key of two words.
-func (t *bucketTable) key(a, b uint64) bucketKey {
+// key returns the key of two words under a limit.
+func (t *bucketTable) key(a, b uint64, limit uint64) bucketKey {
 	x := fold(a^t.random[0], b^t.random[1])
-	x = fold(x^t.random[2], t.random[3])
+	x = fold(x^t.random[2], t.random[3]+limit)
 	if uint32(x) == 0 {
 		x++
 	}

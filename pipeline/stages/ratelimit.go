@@ -307,28 +307,26 @@ func (s *RateLimit) key(b *pipeline.Batch, i int, limit uint64) (bucketKey, bool
 	} else {
 		h, ok = s.mask.destination(m, p)
 	}
-	// The hash differs with each bit of both words, so that there is a place for the
-	// limit: it is below 2⁹, and an address of ::/9 is nobody's.
-	return s.table.key(h.hi^limit<<55, h.lo), ok
+	return s.table.key(h.hi, h.lo, limit), ok
 }
 
 // flowKey returns the key of one direction of a flow: addresses, protocol and
 // ports. All fragments of a packet have the same, so that their ports are left out.
 func (s *RateLimit) flowKey(m *pipeline.Meta, p []byte, limit uint64) (bucketKey, bool) {
-	// 8 bits of protocol, 9 of the limit, one of the version.
-	rest := uint64(m.Protocol) | limit<<8
+	rest := uint64(m.Protocol)
 	if m.Flags&(pipeline.MetaPorts|pipeline.MetaFragment) == pipeline.MetaPorts {
 		rest |= uint64(m.SrcPort)<<48 | uint64(m.DstPort)<<32
 	}
 	l3 := int(m.L3)
 	switch {
 	case m.Flags&pipeline.MetaIPv4 != 0 && len(p) >= l3+20:
-		return s.table.key(binary.NativeEndian.Uint64(p[l3+12:]), rest), true
+		return s.table.key(binary.NativeEndian.Uint64(p[l3+12:]), rest, limit), true
 	case m.Flags&pipeline.MetaIPv6 != 0 && len(p) >= l3+40:
 		a := p[l3+8 : l3+40]
-		source := s.table.key(binary.NativeEndian.Uint64(a), binary.NativeEndian.Uint64(a[8:]))
-		destination := s.table.key(binary.NativeEndian.Uint64(a[16:]), binary.NativeEndian.Uint64(a[24:]))
-		return s.table.key(uint64(source)+3*uint64(destination), rest|1<<17), true
+		source := s.table.key(binary.NativeEndian.Uint64(a), binary.NativeEndian.Uint64(a[8:]), 0)
+		destination := s.table.key(binary.NativeEndian.Uint64(a[16:]), binary.NativeEndian.Uint64(a[24:]), 0)
+		// A bit that IPv4 has not, and the sum in which the two are not the same.
+		return s.table.key(uint64(source)+3*uint64(destination), rest|1<<8, limit), true
 	}
 	return 0, false
 }

@@ -254,31 +254,6 @@ func TestRateLimitKeepsThoseOverTheirRateThoughKeysComeInMasses(t *testing.T) {
 	}
 }
 
-func TestRateLimitEvictsOnlyWhatIsNearestToFull(t *testing.T) {
-	table := newBucketTable(1) // one set
-	if len(table.sets) != 1 {
-		t.Fatalf("%d sets for one key", len(table.sets))
-	}
-	set := &table.sets[0]
-	for key := bucketKey(1); key <= setSize; key++ {
-		set.full[table.place(set, key, 100)] = 100 + int64(key)*10
-	}
-	if table.used != setSize || table.recycled+table.evicted != 0 {
-		t.Fatalf("%+v after the first keys", table)
-	}
-	at := table.place(set, 100, 110) // key 1 is full exactly now
-	if table.recycled != 1 || table.evicted != 0 || at != 0 || set.full[0] != 110 {
-		t.Errorf("recycled %d, evicted %d, want the full bucket of key 1 recycled", table.recycled, table.evicted)
-	}
-	set.full[at] = 1000
-	if at := table.place(set, 101, 111); table.evicted != 1 || at != 1 || set.full[at] != 111 {
-		t.Errorf("evicted %d, want key 2, which is nearest to full, and a full bucket in its place", table.evicted)
-	}
-	if at := table.place(set, 8, 111); set.full[at] != 180 {
-		t.Errorf("key 8 is full at %d, want 180 as before", set.full[at])
-	}
-}
-
 func TestRateLimitSharesTheRateAmongWorkers(t *testing.T) {
 	for _, tc := range []struct {
 		options string
