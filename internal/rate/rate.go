@@ -33,10 +33,10 @@ type Rate struct {
 const want = `want a number with its unit, such as 250pps, 1.5Mpps, 100kbps or 10Gbps (bits), or "max"`
 
 // UnmarshalText reads NUMBER, k, M, G or T if it is in thousands and so on, and
-// pps or bps; or max.
+// pps or bps, or bit or bit/s, which are bps as well; or max or unlimited.
 func (r *Rate) UnmarshalText(text []byte) error {
 	s := string(text)
-	if s == "max" {
+	if s == "max" || s == "unlimited" {
 		*r = Rate{}
 		return nil
 	}
@@ -47,7 +47,12 @@ func (r *Rate) UnmarshalText(text []byte) error {
 		unit = Packets
 	default:
 		// Not in any case: B is bytes.
-		if number, ok = strings.CutSuffix(s, "bps"); !ok {
+		for _, name := range []string{"bps", "bit", "bit/s"} {
+			if number, ok = strings.CutSuffix(s, name); ok {
+				break
+			}
+		}
+		if !ok {
 			return fmt.Errorf("found %q, %s", s, want)
 		}
 		unit = Bits

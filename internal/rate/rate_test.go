@@ -21,7 +21,10 @@ func TestRatesAreReadExactlyAndPrintedAsTheyAreRead(t *testing.T) {
 		{"1.50Kbps", "1500bps", Rate{1500, Bits}},
 		{"1000Tbps", "1000Tbps", Rate{Most, Bits}},
 		{"007bps", "7bps", Rate{7, Bits}},
+		{"10mbit", "10Mbps", Rate{10_000_000, Bits}},
+		{"10 Mbit/s", "10Mbps", Rate{10_000_000, Bits}},
 		{"max", "max", Rate{}},
+		{"unlimited", "max", Rate{}},
 	} {
 		var r, again Rate
 		if err := r.UnmarshalText([]byte(tc.text)); err != nil || r != tc.want {
@@ -41,6 +44,7 @@ func TestWhatIsNoRateIsRefusedWithWhatIsWanted(t *testing.T) {
 		{"100", "want a number with its unit"},
 		{"100k", "want a number with its unit"},
 		{"1GBps", "want a number with its unit"},
+		{"1Gbps/s", "want a number with its unit"},
 		{"pps", "want a number with its unit"},
 		{"kpps", "want a number with its unit"},
 		{".5kpps", "want a number with its unit"},

@@ -113,18 +113,19 @@ func TestRateLimitSendsWhatIsTooMuchToABranch(t *testing.T) {
 }
 
 func TestRateLimitSharesItsRateAmongTheWorkersOfAnEngine(t *testing.T) {
-	r := newRig(t, 2, "ratelimit rate=0.001pps burst=8")
+	// 40 packets of 1000 bytes, and another after two hours.
+	r := newRig(t, 2, "ratelimit rate=1bps burst=40KB")
 	for w := range 2 {
-		if left := r.pass(w, slices.Repeat([][]byte{udpPacket()}, 20)...); len(left) != 4 {
-			t.Errorf("%d packets left by worker %d, want its half of 8", len(left), w)
+		if left := r.pass(w, slices.Repeat([][]byte{numbered(0, 1000)}, 50)...); len(left) != 20 {
+			t.Errorf("%d packets left by worker %d, want its half of 40", len(left), w)
 		}
 	}
 	must(t, r.stop())
 }
 
 func TestRateLimitKeepsItsBucketsOverAReload(t *testing.T) {
-	const stages = "ratelimit rate=0.001pps burst=2 by=src"
-	r := newRig(t, 2, stages)
+	const stages = "ratelimit rate=1bps burst=120 by=src" // two packets, and another after eight minutes
+	r := newRig(t, 1, stages)
 	reload := func(stages string) {
 		t.Helper()
 		specs, err := pipeline.ParseQuick("stages", stages)
@@ -135,7 +136,7 @@ func TestRateLimitKeepsItsBucketsOverAReload(t *testing.T) {
 	for _, step := range []struct {
 		stages string
 		want   int
-	}{{stages, 1}, {"count ! " + stages, 0}, {stages + " ! count", 0}, {"ratelimit rate=0.001pps burst=4 by=src", 2}} {
+	}{{stages, 2}, {"count ! " + stages, 0}, {stages + " ! count", 0}, {"ratelimit rate=1bps burst=240 by=src", 4}} {
 		reload(step.stages)
 		if left := r.pass(0, packets...); len(left) != step.want {
 			t.Errorf("%s: %d packets left, want %d", step.stages, len(left), step.want)

@@ -5,6 +5,8 @@ import (
 	"math"
 	"math/bits"
 	"time"
+
+	"github.com/xdpipe/xdpipe/internal/rate"
 )
 
 // A bucket is the state of a token bucket as one point in time: when it will be
@@ -44,17 +46,17 @@ const (
 
 // newLimit returns the limit for one of so many workers that share the rate; for
 // no limit the zero value, which is not to be used.
-func newLimit(r Rate, b Burst, workers int) (limit, error) {
-	if r.n == 0 {
+func newLimit(r rate.Rate, b Burst, workers int) (limit, error) {
+	if r.Unit == rate.Unlimited {
 		return limit{}, nil
 	}
-	l := limit{cost: 1e12, per: r.n, bytes: r.bits} // thousandths of packets: 10¹² ns·‰ a packet
+	l := limit{cost: 1e9, per: r.N, bytes: r.Unit == rate.Bits}
 	unit := BurstPackets
-	if r.bits {
-		l.cost, unit = 8e9, BurstBytes // 8·10⁹ ns·bit a byte
+	if l.bytes {
+		l.cost, unit = 8e9, BurstBytes // 8 bits
 	}
 	if b.Count > 0 && b.Unit != BurstAny && b.Unit != unit {
-		if r.bits {
+		if l.bytes {
 			return l, fmt.Errorf("the rate %v is in bits and the burst in packets; want bytes such as 64KB, or a time such as 50ms", r)
 		}
 		return l, fmt.Errorf("the rate %v is in packets and the burst in bytes; want packets such as 100p, or a time such as 50ms", r)
@@ -64,30 +66,30 @@ func newLimit(r Rate, b Burst, workers int) (limit, error) {
 	common := gcd(l.cost*uint64(workers), l.per)
 	whole := l.cost
 	l.cost, l.per = l.cost*uint64(workers)/common, l.per/common
-	// Only rates that are neither round nor below 4 Gbit/s are rounded here, by less
-	// than two millionths.
+	// Rates that are neither round nor below 4 G are rounded here: up to 2 T by less
+	// than a billionth.
 	if more := bits.Len64(l.per) - 32; more > 0 {
 		l.cost, l.per = (l.cost+1<<(more-1))>>more, l.per>>more
 	}
 	l.inverse = math.MaxUint64 / l.per
 
 	least := uint64(1)
-	if r.bits {
+	if l.bytes {
 		least = leastBytes
 	}
 	switch {
 	case b.Count > 0:
 		high, low := bits.Mul64(b.Count, whole)
-		if high >= r.n {
+		if high >= r.N {
 			return l, errLongBurst(r)
 		}
-		ns, rest := bits.Div64(high, low, r.n)
+		ns, rest := bits.Div64(high, low, r.N)
 		if ns > uint64(longestBurst) {
 			return l, errLongBurst(r)
 		}
 		// Rounded down to what buckets can tell apart, which changes no decision.
 		high, low = bits.Mul64(rest, l.per)
-		part, _ := bits.Div64(high, low, r.n)
+		part, _ := bits.Div64(high, low, r.N)
 		l.burst, l.part = int64(ns), part
 		least = min(least, b.Count)
 	case b.Time > longestBurst:
@@ -105,7 +107,7 @@ func newLimit(r Rate, b Burst, workers int) (limit, error) {
 	return l, nil
 }
 
-func errLongBurst(r Rate) error {
+func errLongBurst(r rate.Rate) error {
 	return fmt.Errorf("at the rate %v the burst takes more than a year to fill; want a smaller one", r)
 }
 

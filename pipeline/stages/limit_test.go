@@ -7,9 +7,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/xdpipe/xdpipe/internal/rate"
 )
 
-func mustRate(t testing.TB, s string) (r Rate) {
+func mustRate(t testing.TB, s string) (r rate.Rate) {
 	t.Helper()
 	must(t, r.UnmarshalText([]byte(s)))
 	return r
@@ -30,11 +32,11 @@ type exactBucket struct {
 }
 
 // newExactBucket returns a full bucket for one of so many workers.
-func newExactBucket(r Rate, b Burst, workers int) *exactBucket {
-	e := &exactBucket{rate: big.NewRat(int64(r.n), 1e12)}
+func newExactBucket(r rate.Rate, b Burst, workers int) *exactBucket {
+	e := &exactBucket{rate: big.NewRat(int64(r.N), 1e9)}
 	least := big.NewRat(1, 1)
-	if r.bits {
-		e.rate, least = big.NewRat(int64(r.n), 8e9), big.NewRat(leastBytes, 1)
+	if r.Unit == rate.Bits {
+		e.rate, least = big.NewRat(int64(r.N), 8e9), big.NewRat(leastBytes, 1)
 	}
 	if b.Time == 0 && b.Count == 0 {
 		b.Time = defaultBurst
@@ -82,19 +84,19 @@ func TestLimitDecidesAsExactFractionsDo(t *testing.T) {
 		rate, burst string
 		workers     int
 	}{
-		{"1000pps", "10", 1}, {"1000pps", "1", 1}, {"3pps", "2", 1}, {"7777777pps", "3", 1}, {"999.983kpps", "4", 1},
-		{"1000pps", "7ms", 1}, {"1000pps", "", 1}, {"0.001pps", "2", 1}, {"1Tbps", "64KB", 1}, {"1000Gpps", "1000p", 1},
+		{"1000pps", "10", 1}, {"1000pps", "1", 1}, {"3pps", "2", 1}, {"7777777pps", "3", 1}, {"999983pps", "4", 1},
+		{"1000pps", "7ms", 1}, {"1000pps", "", 1}, {"1pps", "2", 1}, {"1Tbps", "64KB", 1}, {"1Tpps", "1000p", 1},
 		{"1000pps", "10", 3}, {"999983pps", "5", 7}, {"1pps", "1", 64},
 		{"10Mbps", "64KB", 1}, {"10Mbps", "", 1}, {"999999937bps", "100KB", 1}, {"1bps", "1500", 1}, {"100Gbps", "1ms", 1},
 		{"100Tbps", "1MB", 1}, {"10Mbps", "64KiB", 3}, {"999999937bps", "20KB", 16}, {"1bps", "1", 1},
 	} {
-		rate, burst := mustRate(t, tc.rate), mustBurst(t, tc.burst)
-		l, err := newLimit(rate, burst, tc.workers)
+		r, burst := mustRate(t, tc.rate), mustBurst(t, tc.burst)
+		l, err := newLimit(r, burst, tc.workers)
 		must(t, err)
-		b, exact := bucket{full: fullForever}, newExactBucket(rate, burst, tc.workers)
+		b, exact := bucket{full: fullForever}, newExactBucket(r, burst, tc.workers)
 		// Gaps around what a packet takes, now and then a pause.
 		typical, _ := l.time(1)
-		if rate.bits {
+		if r.Unit == rate.Bits {
 			typical, _ = l.time(700)
 		}
 		now := int64(1e9)
@@ -103,7 +105,7 @@ func TestLimitDecidesAsExactFractionsDo(t *testing.T) {
 		for i := range 20_000 {
 			size := 1 + random.IntN(1500)
 			n := size
-			if !rate.bits {
+			if r.Unit == rate.Packets {
 				n = 1
 			}
 			got := l.takeFrom(&b, now, size)
@@ -130,16 +132,16 @@ func TestLimitDecidesAsExactFractionsDo(t *testing.T) {
 	}
 }
 
-func TestLimitKeepsRatesThatAreNotRoundToTwoMillionths(t *testing.T) {
-	for _, r := range []Rate{{maxBits - 1, true}, {maxPackets*1000 - 1, false}, {1<<32 + 1, true}, {400e9 - 1, true}, {100e9 + 7, false}} {
+func TestLimitKeepsRatesThatAreNotRoundToABillionth(t *testing.T) {
+	for _, r := range []rate.Rate{{N: 1<<32 + 1, Unit: rate.Bits}, {N: 400e9 - 1, Unit: rate.Bits}, {N: 2e12 - 1, Unit: rate.Bits}, {N: 100e9 + 7, Unit: rate.Packets}, {N: 2e12 - 1, Unit: rate.Packets}} {
 		for _, workers := range []int{1, 3, 16} {
 			l, err := newLimit(r, Burst{}, workers)
 			must(t, err)
-			want := float64(r.n) / 8e9 / float64(workers)
-			if !r.bits {
-				want = float64(r.n) / 1e12 / float64(workers)
+			want := float64(r.N) / 8e9 / float64(workers)
+			if r.Unit == rate.Packets {
+				want = float64(r.N) / 1e9 / float64(workers)
 			}
-			if got := float64(l.per) / float64(l.cost); math.Abs(got/want-1) > 2e-6 || l.per > math.MaxUint32 {
+			if got := float64(l.per) / float64(l.cost); math.Abs(got/want-1) > 1e-9 || l.per > math.MaxUint32 {
 				t.Errorf("%v for one of %d workers: %d/%d, off by %g", r, workers, l.per, l.cost, got/want-1)
 			}
 		}
@@ -147,7 +149,7 @@ func TestLimitKeepsRatesThatAreNotRoundToTwoMillionths(t *testing.T) {
 }
 
 func TestLimitGivesAFullBurstAfterAnyPauseAndNoMore(t *testing.T) {
-	for _, rate := range []string{"0.001pps", "1pps", "1000Gpps", "1bps", "100Tbps"} {
+	for _, rate := range []string{"1pps", "1Gpps", "1000Tpps", "1bps", "1000Tbps"} {
 		l, err := newLimit(mustRate(t, rate), mustBurst(t, "5000"), 1)
 		must(t, err)
 		b := bucket{full: fullForever}
@@ -194,7 +196,7 @@ func TestLimitRefusesBurstsThatDoNotFitTheRate(t *testing.T) {
 		{"10Mbps", "100p", "the rate 10Mbps is in bits and the burst in packets; want bytes such as 64KB, or a time such as 50ms"},
 		{"10pps", "64KB", "the rate 10pps is in packets and the burst in bytes; want packets such as 100p, or a time such as 50ms"},
 		{"1pps", "40000000", "at the rate 1pps the burst takes more than a year to fill; want a smaller one"},
-		{"0.001pps", "1000000000000", "at the rate 0.001pps the burst takes more than a year to fill; want a smaller one"},
+		{"10pps", "1000000000000", "at the rate 10pps the burst takes more than a year to fill; want a smaller one"},
 		{"1bps", "1000GB", "at the rate 1bps the burst takes more than a year to fill; want a smaller one"},
 		{"10pps", "9000h", "at the rate 10pps the burst takes more than a year to fill; want a smaller one"},
 	} {

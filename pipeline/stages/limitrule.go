@@ -5,11 +5,12 @@ import (
 	"strings"
 
 	"github.com/xdpipe/xdpipe/filter"
+	"github.com/xdpipe/xdpipe/internal/rate"
 )
 
 // A LimitRule is a rate for the packets that match an expression.
 type LimitRule struct {
-	Rate  Rate
+	Rate  rate.Rate
 	Burst Burst // zero: the stage's
 	Expr  string
 
@@ -17,8 +18,8 @@ type LimitRule struct {
 }
 
 // UnmarshalText reads RATE EXPRESSION or RATE burst BURST EXPRESSION, such as
-// "1000pps udp port 53". The rate may be unlimited, for exceptions from what later
-// rules say.
+// "1000pps udp port 53". The rate may be max, for exceptions from what later rules
+// say.
 func (r *LimitRule) UnmarshalText(text []byte) error {
 	rest := string(text)
 	first := nextWord(&rest)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/xdpipe/xdpipe/internal/rate"
 	"github.com/xdpipe/xdpipe/pipeline"
 )
 
@@ -31,7 +32,7 @@ func init() {
 //
 // What has no key, such as ARP by src, passes and is counted as unkeyed.
 type RateLimit struct {
-	Rate       Rate           `stage:"rate" doc:"packets (1000pps, 2.5kpps) or bits (10Mbps, 10mbit; Ethernet header and padding count) a second, for what no rule matches; default: unlimited"`
+	Rate       rate.Rate      `stage:"rate" doc:"packets (1000pps, 2.5kpps) or bits (10Mbps, 10mbit; Ethernet header and padding count) a second, for what no rule matches; max: no limit"`
 	Burst      Burst          `stage:"burst" doc:"how much may pass at once after a pause: 50ms (of the rate), 100p or 64KB; default: 100ms, at least a packet or 10 KB"`
 	Rules      []LimitRule    `stage:"rules" doc:"rates by pcap-filter expression, as RATE [burst BURST] EXPRESSION: 1000pps udp port 53; the first that matches counts"`
 	By         LimitBy        `stage:"by" doc:"what has a bucket of its own, under each rule: all (one bucket), src or dst (host), flow (one direction of it)"`
@@ -118,7 +119,7 @@ const (
 
 // Validate implements pipeline.Validator.
 func (s *RateLimit) Validate() error {
-	if s.Rate.n == 0 && len(s.Rules) == 0 {
+	if s.Rate.Unit == rate.Unlimited && len(s.Rules) == 0 {
 		return pipeline.BadOption("rate", "neither a rate nor rules, so that nothing would be limited; want a rate such as 1000pps or 10Mbps")
 	}
 	if s.Keys < 1 || s.Keys > maxKeys {
@@ -280,14 +281,14 @@ func (s *RateLimit) exceed(b *pipeline.Batch, i int) {
 func (s *RateLimit) limitOf(b *pipeline.Batch, i int) int {
 	for r := range s.Rules {
 		if rule := &s.Rules[r]; rule.filter.Match(b.Data(i)) {
-			if rule.Rate.n == 0 {
+			if rule.Rate.Unit == rate.Unlimited {
 				s.unlimited++
 				return -1
 			}
 			return r
 		}
 	}
-	if s.Rate.n == 0 {
+	if s.Rate.Unit == rate.Unlimited {
 		s.unlimited++
 		return -1
 	}
@@ -349,7 +350,7 @@ func (s *RateLimit) Report() map[string]uint64 {
 	for i, l := range s.limits {
 		values["passed"] += l.passed
 		values["exceeded"] += l.exceeded
-		if i < len(s.Rules) && s.Rules[i].Rate.n > 0 {
+		if i < len(s.Rules) && s.Rules[i].Rate.Unit != rate.Unlimited {
 			values[fmt.Sprintf("rule_%d_passed", i+1)] = l.passed
 			values[fmt.Sprintf("rule_%d_exceeded", i+1)] = l.exceeded
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/xdpipe/xdpipe/internal/rate"
 	"github.com/xdpipe/xdpipe/pipeline"
 )
 
@@ -82,7 +83,7 @@ func TestRateLimitGivesEachKeyItsBucket(t *testing.T) {
 			[][]byte{arp, arp, arp}, ". . rate_exceeded"},
 		{"what a rule matches", "rules='1pps burst 1 udp port 53'",
 			[][]byte{udpPacket(), udpPacket(), arp, arp}, ". rate_exceeded . ."},
-		{"what no rule matches", "rate=1pps burst=1 rules='unlimited udp port 53'",
+		{"what no rule matches", "rate=1pps burst=1 rules='max udp port 53'",
 			[][]byte{udpPacket(), udpPacket(), arp, arp}, ". . . rate_exceeded"},
 	} {
 		for _, connected := range []bool{false, true} {
@@ -102,7 +103,7 @@ func TestRateLimitGivesEachKeyItsBucket(t *testing.T) {
 
 func TestRateLimitTakesTheFirstRuleThatMatchesAndKeepsRulesApart(t *testing.T) {
 	s := parseRateLimit(t, "rate=1pps burst=3 by=src").withRules(t,
-		"1pps burst 1 udp port 53", "unlimited arp", "1pps burst 2 udp")
+		"1pps burst 1 udp port 53", "max arp", "1pps burst 2 udp")
 	ctx := provision(t, s)
 	b := newBatch(t)
 	for range 5 { // all from one source
@@ -196,7 +197,7 @@ func TestRateLimitTreatsEachKeyExactlyWhileNoStateIsEvicted(t *testing.T) {
 					exact[key] = e
 				}
 				n := 1
-				if s.Rate.bits {
+				if s.Rate.Unit == rate.Bits {
 					n = len(b.Data(i))
 				}
 				want := e.take(b.Arrival(i), n)
@@ -321,14 +322,14 @@ func TestRateLimitInheritsBucketsIfItsOptionsAreTheSame(t *testing.T) {
 func TestRateLimitSaysWhatIsWrongAndWhere(t *testing.T) {
 	for _, tc := range []struct{ stage, want string }{
 		{"ratelimit", "stages:1:1: stage ratelimit: option rate: neither a rate nor rules"},
-		{"ratelimit rate=1000", `stages:1:16: stage ratelimit: rate: found "1000" without a unit, want 1000pps`},
+		{"ratelimit rate=1000", `stages:1:16: stage ratelimit: rate: found "1000", want a number with its unit`},
 		{"ratelimit rate=1pps burst=1KB", "stages:1:27: stage ratelimit: option burst: the rate 1pps is in packets and the burst in bytes"},
 		{"ratelimit rate=1pps by=host", `stages:1:24: stage ratelimit: by: found "host", want one of all, src, dst, flow`},
 		{"ratelimit rate=1pps keys=0", "stages:1:26: stage ratelimit: option keys: found 0, want 1 to 67108864"},
 		{"ratelimit rate=1pps workers=2", `stages:1:29: stage ratelimit: workers: found "2", want one of auto, each, split`},
 		{"ratelimit rate=1pps ipv6_prefix=129", "stages:1:33: stage ratelimit: option ipv6_prefix: found 129, want 1 to 128 bits"},
 		{"ratelimit rules='1pps'", `stages:1:17: stage ratelimit: rules: rule "1pps" has no expression behind the rate`},
-		{"ratelimit rules='udp: 1pps'", `stages:1:17: stage ratelimit: rules: rule "udp: 1pps": found "udp:", want a rate`},
+		{"ratelimit rules='udp: 1pps'", `stages:1:17: stage ratelimit: rules: rule "udp: 1pps": found "udp:", want a number with its unit`},
 		{"ratelimit rules='1pps burst fast udp'", `stages:1:17: stage ratelimit: rules: rule "1pps burst fast udp": found "fast", want a burst`},
 		{"ratelimit rules='1pps udp prot 53'", `stages:1:17: stage ratelimit: rules: column 5 of "udp prot 53": `},
 		{"ratelimit burst=1KB rules='1pps udp'", `stages:1:17: stage ratelimit: option burst: rule "udp": the rate 1pps is in packets`},
@@ -350,9 +351,9 @@ func TestRateLimitDoesNotAllocate(t *testing.T) {
 }
 
 func FuzzRatelimit(f *testing.F) {
-	rules := []LimitRule{{Rate: Rate{1000, false}, Burst: Burst{Count: 1}, Expr: "ip[8] > 3"}, {Expr: "arp"}}
+	rules := []LimitRule{{Rate: rate.Rate{N: 1000, Unit: rate.Packets}, Burst: Burst{Count: 1}, Expr: "ip[8] > 3"}, {Expr: "arp"}}
 	fuzzStage(f, func() pipeline.Stage {
-		return &RateLimit{Rate: Rate{8e6, true}, Rules: rules, By: LimitByFlow, Keys: 8, IPv4Prefix: 24, IPv6Prefix: 65}
+		return &RateLimit{Rate: rate.Rate{N: 8e6, Unit: rate.Bits}, Rules: rules, By: LimitByFlow, Keys: 8, IPv4Prefix: 24, IPv6Prefix: 65}
 	})
 }
 
