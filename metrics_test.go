@@ -4,6 +4,7 @@ import (
 	"flag"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -83,9 +84,15 @@ func TestMetricsAreThoseOfTheGoldenFileAndKeepTheConventions(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
+	guide, err := os.ReadFile("docs/running.md")
+	must(t, err)
 	for _, d := range families {
-		if name := strings.Split(d.String(), `"`)[1]; !strings.Contains(text, "\n"+name+"{") {
+		name := strings.Split(d.String(), `"`)[1]
+		if !strings.Contains(text, "\n"+name+"{") {
 			t.Errorf("%s is described and not there", name)
+		}
+		if !strings.Contains(string(guide), "`"+name+"`") {
+			t.Errorf("%s is not in docs/running.md", name)
 		}
 	}
 }
