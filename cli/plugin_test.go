@@ -24,18 +24,8 @@ func TestANewStageBuildsPassesItsTestAndGoesIntoABinary(t *testing.T) {
 
 	mentions(t, cliOK(t, "new", "stage", "test-minlen", "--module", "example.com/acme/minlen", "--dir", "minlen", replace),
 		"module example.com/acme/minlen with stage test-minlen", "testminlen.go", "testdata/out.pcap", "xdpipe build --with .")
-	goIn := func(dir string, args ...string) string {
-		t.Helper()
-		cmd := exec.Command("go", args...)
-		cmd.Dir = dir
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
-		}
-		return string(out)
-	}
-	goIn("minlen", "vet", "./...")
-	mentions(t, goIn("minlen", "test", "./..."), "ok", "example.com/acme/minlen")
+	goIn(t, "minlen", "vet", "./...")
+	mentions(t, goIn(t, "minlen", "test", "./..."), "ok", "example.com/acme/minlen")
 
 	var built struct {
 		File     string
@@ -63,8 +53,47 @@ func TestANewStageBuildsPassesItsTestAndGoesIntoABinary(t *testing.T) {
 	tool("check", "--offline", config)
 
 	// The other way: a main of one's own.
-	goIn("minlen", "build", "-o", "../copied", "./cmd/test-minlen")
+	goIn(t, "minlen", "build", "-o", "../copied", "./cmd/test-minlen")
 	mentions(t, runTool(t, "./copied", "stages"), "test-minlen", "parse")
+}
+
+// goIn runs the go command in the directory.
+func goIn(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("go", args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func TestTheStageOfTheGuidePassesItsTest(t *testing.T) {
+	t.Setenv("GOPROXY", "off")
+	t.Setenv("GOFLAGS", "-mod=mod")
+	tree, err := filepath.Abs("..")
+	must(t, err)
+	guide, err := os.ReadFile(filepath.Join(tree, "docs", "plugins.md"))
+	must(t, err)
+	var code []string // the blocks of Go: the stage, its test, and a main
+	for _, block := range strings.Split(string(guide), "```go\n")[1:] {
+		text, _, _ := strings.Cut(block, "```")
+		code = append(code, text)
+	}
+	if len(code) != 3 {
+		t.Fatalf("the guide has %d blocks of Go, want a stage, its test, and a main", len(code))
+	}
+	t.Chdir(t.TempDir())
+	cliOK(t, "new", "stage", "maxlen", "--module", "example.com/you/maxlen", "--replace=github.com/xdpipe/xdpipe="+tree)
+	must(t, os.WriteFile("maxlen/maxlen.go", []byte(code[0]), 0o600))
+	must(t, os.WriteFile("maxlen/maxlen_test.go", []byte(code[1]), 0o600))
+	must(t, os.WriteFile("maxlen/cmd/maxlen/main.go", []byte(strings.Replace(code[2], "\t_ \"example.com/acme/stage\"\n", "", 1)), 0o600))
+	goIn(t, "maxlen", "vet", "./...")
+	t.Setenv("XDPIPE_UPDATE", "1")
+	goIn(t, "maxlen", "test", ".")
+	t.Setenv("XDPIPE_UPDATE", "")
+	goIn(t, "maxlen", "test", ".")
 }
 
 func TestPluginsThatAreGivenWrongAreWrongUsage(t *testing.T) {
