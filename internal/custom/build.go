@@ -76,7 +76,7 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compile: %w", err)
 	}
-	if err := fetch(ctx, g, o, src); err != nil {
+	if err := fetch(ctx, g, o); err != nil {
 		return nil, err
 	}
 	// Beside the file, so that it gets there by renaming, whole or not at all.
@@ -259,8 +259,8 @@ func latest(a, b string) string {
 }
 
 // fetch has the go command choose and fetch the versions of what is not on this
-// machine.
-func fetch(ctx context.Context, g *gocmd.Command, o Options, src source.Source) error {
+// machine. They may want a later xdpipe than go.mod has; then it is that.
+func fetch(ctx context.Context, g *gocmd.Command, o Options) error {
 	args := []string{"get"}
 	for _, p := range o.Plugins {
 		if p.Dir == "" && !replaced(o.Replace, p.Import) {
@@ -269,9 +269,6 @@ func fetch(ctx context.Context, g *gocmd.Command, o Options, src source.Source) 
 	}
 	if len(args) == 1 {
 		return nil
-	}
-	if src.Version != "" && !replaced(o.Replace, buildinfo.XDPipe) {
-		args = append(args, buildinfo.XDPipe+"@"+src.Version)
 	}
 	o.Log("fetch %s", strings.Join(args[1:], ", "))
 	if err := g.Run(ctx, args...); err != nil {
