@@ -49,6 +49,12 @@ func (c Config) Run(t testing.TB, stages string, packets ...Packet) *Result {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for i, p := range packets {
+		if len(p.Data) < 1 || len(p.Data) > mem.MaxPacket() {
+			mem.Close()
+			t.Fatalf("packet %d has %d bytes, want 1 to %d: a frame's", i+1, len(p.Data), mem.MaxPacket())
+		}
+	}
 	var log bytes.Buffer
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -64,7 +70,7 @@ func (c Config) Run(t testing.TB, stages string, packets ...Packet) *Result {
 	}
 	opts := pipeline.Options{
 		Memory: mem, Clock: clk.read, Log: slog.New(slog.NewTextHandler(&log, nil)),
-		Workers:   pipeline.WorkersConfig{Count: c.Workers, Pin: pipeline.PinConfig{Off: true}, Idle: pipeline.IdleSpin},
+		Workers:   pipeline.WorkersConfig{Count: c.Workers, Batch: in.batch, Pin: pipeline.PinConfig{Off: true}, Idle: pipeline.IdleSpin},
 		Ports:     []pipeline.Port{{Name: "in", Queues: []pipeline.Queue{in}}},
 		Pipelines: []pipeline.Pipeline{p.Pipeline()},
 	}
