@@ -168,6 +168,9 @@ func (p *port) openQueue(queue int, mem *umem.Memory, runDir string) error {
 // register gives the program the sockets of all queues.
 func (p *port) register() error {
 	for i, fd := range p.sockets {
+		if slices.Contains(p.registered, p.plan.Queues[i]) {
+			continue // what a reload that failed half way left
+		}
 		if err := p.steering.Register(p.plan.Queues[i], fd); err != nil {
 			return fmt.Errorf("port %s: %w", p.plan.Name, err)
 		}

@@ -131,13 +131,13 @@ func (i *Instance) unhear(plan *Plan) error {
 		if plan.port(p.plan.Name).Receives {
 			continue
 		}
-		for _, q := range p.registered {
-			if err := p.steering.Unregister(q); err != nil {
+		for len(p.registered) > 0 {
+			if err := p.steering.Unregister(p.registered[0]); err != nil {
 				return fmt.Errorf("reload: port %s: %w", p.plan.Name, err)
 			}
+			p.registered = p.registered[1:]
 			silenced[p.plan.Name] = true
 		}
-		p.registered = nil
 	}
 	for deadline := time.Now().Add(drainLimit); len(silenced) > 0 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		waiting := 0
@@ -164,7 +164,7 @@ const drainLimit = time.Second
 func (i *Instance) hear(plan *Plan) error {
 	var errs []error
 	for _, p := range i.ports {
-		if plan.port(p.plan.Name).Receives && len(p.registered) == 0 {
+		if plan.port(p.plan.Name).Receives {
 			errs = append(errs, p.register())
 		}
 	}
