@@ -41,6 +41,9 @@ func (c *BranchConfigs) decodeNode(d *decoder, n *yaml.Node) {
 		if len(b.Stages) == 0 && len(d.errs) == before {
 			d.errorf(posOf(value), "%s: it has no stages; lead the output to where it ends", what)
 		}
+		if len(b.Stages) > 0 && b.Stages[0].Label != "" {
+			d.errorf(b.Stages[0].LabelPos, "%s: its first stage is labelled %q, and goes by the branch's name already; leave as out", what, b.Stages[0].Label)
+		}
 		*c = append(*c, b)
 	}
 }

@@ -214,10 +214,22 @@ func (c *Config) check(d *decoder, at map[string]Pos) {
 	if pos, ok := at["pipelines"]; ok && len(c.Pipelines) == 0 && !d.failedAt(pos) {
 		d.errorf(pos, "pipelines: none; want at least one")
 	}
+	workers := max(c.Workers.Count, 1)
+	for _, p := range c.Ports {
+		for _, w := range p.Workers {
+			if w >= workers {
+				d.errorf(p.Pos, "port %s: workers: there is no worker %d: there are %d, from 0", p.Name, w, workers)
+			}
+		}
+	}
 	ports := c.PortNames()
 	from, named := map[string]bool{}, map[string]bool{}
 	for i := range c.Pipelines {
 		p := &c.Pipelines[i]
+		if len(p.Stages) == 0 && len(p.Branches) > 0 && !p.broken { // the first would be taken for the stages
+			d.errorf(p.Branches[0].Pos, "branch %s: nothing leads to it, since the pipeline has no stages", p.Branches[0].Name)
+			p.broken = true
+		}
 		p.flatten()
 		for _, end := range []NameConfig{p.From, p.To} {
 			if end.Name != "" && len(ports) > 0 && !slices.Contains(ports, end.Name) {
@@ -234,8 +246,8 @@ func (c *Config) check(d *decoder, at map[string]Pos) {
 			pl := p.Pipeline()
 			pl.resolve(ports, d.errorf)
 		}
-		if p.Worker >= max(c.Workers.Count, 1) {
-			d.errorf(p.Pos, "pipelines: worker %d runs it, and there are %d, from 0", p.Worker, max(c.Workers.Count, 1))
+		if p.Worker >= workers {
+			d.errorf(p.Pos, "pipelines: worker %d runs it, and there are %d, from 0", p.Worker, workers)
 		}
 		if named[p.Name] {
 			d.errorf(p.Pos, "pipelines: a second pipeline is named %q; status could not tell them apart", p.Name)
@@ -249,7 +261,7 @@ func (c *Config) check(d *decoder, at map[string]Pos) {
 
 // QuickPipeline is the pipeline that the quick form stands for between two ports:
 // without the first if its first stage makes the packets, and without the second if
-// it ends in a sink.
+// all its chains end in sinks or say where they lead.
 func QuickPipeline(specs []StageSpec, from, to string) PipelineConfig {
 	p := PipelineConfig{Stages: specs, From: NameConfig{Name: from}, To: NameConfig{Name: to}, Name: from + "-" + to}
 	if len(specs) == 0 {
@@ -258,9 +270,13 @@ func QuickPipeline(specs []StageSpec, from, to string) PipelineConfig {
 	if _, ok := specs[0].sample().(Source); ok {
 		p.From.Name = ""
 	}
-	if _, ok := specs[len(specs)-1].sample().(Sink); ok {
-		p.To.Name = ""
+	for i := range specs {
+		s := &specs[i]
+		if _, sink := s.sample().(Sink); !sink && s.To.Name == "" && (s.Last || i == len(specs)-1) {
+			return p
+		}
 	}
+	p.To.Name = ""
 	return p
 }
 

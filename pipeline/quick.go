@@ -24,7 +24,7 @@ func ParseQuick(file, text string) ([]StageSpec, error) {
 	d := &decoder{file: file, quick: true}
 	words := splitQuick(d, text)
 	if len(d.errs) > 0 {
-		return nil, d.errs
+		return nil, d.errs.sorted()
 	}
 	q := &quickParser{d: d}
 	for i := 0; i < len(words); i++ {
@@ -116,6 +116,9 @@ func (q *quickParser) lead(w quickWord) {
 		q.word(w)
 		return
 	}
+	if w.text == "" {
+		q.d.errorf(Pos{1, w.column}, "stage %s: found \"\" behind ->, want a label or port", q.stage.Value)
+	}
 	q.end, q.arrow = NameConfig{w.text, Pos{1, w.column}}, Pos{}
 }
 
@@ -131,6 +134,7 @@ func (q *quickParser) finish(at Pos, last bool) {
 		return
 	case q.stage == nil:
 		q.d.errorf(at, "a stage is missing here; want NAME or NAME option=value, with ! between stages")
+		q.label = ""
 		return
 	case !last && q.end.Name != "":
 		q.d.errorf(at, "stage %s: found ! behind the end of the chain, want ; before the next", q.stage.Value)
