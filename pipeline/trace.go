@@ -66,13 +66,14 @@ func (e *Engine) Trace(ctx context.Context, opts TraceOptions, emit func(TracedP
 	if !e.tracer.CompareAndSwap(nil, t) {
 		return fmt.Errorf("trace: %w", ErrTracing)
 	}
-	defer e.tracer.Store(nil)
+	end := func() { e.tracer.CompareAndSwap(t, nil) } // and not another that has begun since
+	defer end()
 	for range opts.Packets {
 		select {
 		case p := <-t.ended:
 			emit(p)
 		case <-ctx.Done():
-			e.tracer.Store(nil)
+			end()
 			for _, p := range t.rest() {
 				emit(p)
 			}
@@ -108,7 +109,7 @@ func (t *tracer) pick(w *worker, b *Batch, port string, q Queue) {
 	defer t.mu.Unlock()
 	for i := 0; i < b.n && t.left > 0; i++ {
 		data := b.Data(i)
-		if t.match != nil && !t.match(data) {
+		if t.match != nil && !t.matches(data) {
 			continue
 		}
 		id := uint16(t.engine.traceID.Add(1))
@@ -126,6 +127,13 @@ func (t *tracer) pick(w *worker, b *Batch, port string, q Queue) {
 		}
 		t.records[id] = r
 	}
+}
+
+// matches asks Match, which is the caller's and runs on the workers: one that panics
+// chooses nothing.
+func (t *tracer) matches(data []byte) bool {
+	defer t.engine.recovered("trace: Match")
+	return t.match(data)
 }
 
 // step notes a step of a packet. ends is how many references to it end with it,
@@ -170,15 +178,17 @@ func (t *tracer) rest() []TracedPacket {
 
 // A watch is what a worker keeps of followed packets while a stage has them.
 type watch struct {
-	seen []watched
-	gone []uint16 // those in a batch that is transmitted
+	copied []int // that were copied for the stage, by index
+	seen   []watched
+	gone   []uint16 // those in a batch that is transmitted
 }
 
 type watched struct {
-	index int
-	desc  xsk.Desc
-	meta  Meta
-	data  []byte
+	index  int
+	desc   xsk.Desc
+	meta   Meta
+	data   []byte
+	copied bool
 }
 
 // before keeps what the batch's followed packets are.
@@ -186,13 +196,19 @@ func (v *watch) before(t *tracer, b *Batch) {
 	v.seen = v.seen[:0]
 	for i := range b.n {
 		if t.follows(b.meta[i].trace) {
-			v.seen = append(v.seen, watched{i, b.desc[i], b.meta[i], slices.Clone(b.Data(i))})
+			v.seen = append(v.seen, watched{i, b.desc[i], b.meta[i], slices.Clone(b.Data(i)), slices.Contains(v.copied, i)})
 		}
 	}
+	v.copied = v.copied[:0]
 }
 
 // after notes what the stage did with them, before they are swept.
 func (v *watch) after(t *tracer, w *worker, n *node, b *Batch) {
+	// What a source made has arrived by it.
+	if _, ok := n.stage.(Source); ok {
+		t.pick(w, b, n.name, nil)
+		v.before(t, b)
+	}
 	for _, s := range v.seen {
 		step := TraceStep{Stage: n.name, Worker: w.id, Verdict: "next", Changed: changes(s, b)}
 		ends := 0
@@ -210,10 +226,6 @@ func (v *watch) after(t *tracer, w *worker, n *node, b *Batch) {
 			step.Verdict, step.To = "output", n.outputName(Output(f))
 		}
 		t.step(s.meta.trace, step, ends)
-	}
-	// What a source made has arrived by it.
-	if _, ok := n.stage.(Source); ok {
-		t.pick(w, b, n.name, nil)
 	}
 }
 

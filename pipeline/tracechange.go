@@ -9,9 +9,10 @@ import (
 func changes(s watched, b *Batch) []string {
 	var list []string
 	d, m := b.desc[s.index], &b.meta[s.index]
-	switch front := int64(s.desc.Addr - d.Addr); {
-	case b.mem.Start(d.Addr) != b.mem.Start(s.desc.Addr):
+	if s.copied {
 		list = append(list, "copied, since others hold it too")
+	}
+	switch front := int64(s.desc.Addr - d.Addr); {
 	case front > 0:
 		list = append(list, fmt.Sprintf("pushed %d bytes", front))
 	case front < 0:
