@@ -3,6 +3,8 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"math"
+	"runtime/debug"
 	"slices"
 )
 
@@ -51,7 +53,7 @@ func (e *Engine) assemblePipelines(a *assembly, pipelines []Pipeline) error {
 	for _, p := range e.ports {
 		ports = append(ports, p.Name)
 	}
-	fed := map[string]bool{}
+	fed, named := map[string]bool{}, map[string]bool{}
 	for i := range pipelines {
 		p := &pipelines[i]
 		var wrong []error
@@ -67,6 +69,13 @@ func (e *Engine) assemblePipelines(a *assembly, pipelines []Pipeline) error {
 			wrong = append(wrong, fmt.Errorf("a second pipeline takes packets from port %q; each port feeds one", p.From))
 		}
 		fed[p.From] = true
+		if named[p.Name] {
+			wrong = append(wrong, fmt.Errorf("a second pipeline is named %q; counters could not tell them apart", p.Name))
+		}
+		named[p.Name] = true
+		if p.From == "" && (p.Worker < 0 || p.Worker >= len(e.workers)) {
+			wrong = append(wrong, p.blame(p.Pos, fmt.Errorf("worker %d runs it, and there are %d, from 0", p.Worker, len(e.workers))))
+		}
 		err := errors.Join(wrong...)
 		if err == nil {
 			err = e.assemblePipeline(a, g)
@@ -135,17 +144,12 @@ func (e *Engine) assemblePipeline(a *assembly, g *graph) error {
 
 // provision makes the worker's own instances of the pipeline's stages.
 func (e *Engine) provision(a *assembly, g *graph, l *lane, worker int) error {
-	p, ranks := g.pipe, map[string]int{}
-	for i := range p.Stages {
-		spec := &p.Stages[i]
-		stage, err := spec.New()
-		if err != nil {
-			return err
-		}
-		_, sink := stage.(Sink)
+	ranks := map[string]int{}
+	for i := range g.pipe.Stages {
+		spec := &g.pipe.Stages[i]
 		n := &node{
-			stage: stage, name: p.stageName(i), kind: spec.Type, writes: g.modules[i].Writes, sink: sink, sealed: e.mem.Verifying(),
-			key:  nodeKey{worker: worker, pipeline: p.Name, kind: spec.Type, label: spec.Label},
+			name: g.pipe.stageName(i), kind: spec.Type, writes: g.modules[i].Writes, sealed: e.mem.Verifying(),
+			key:  nodeKey{worker: worker, pipeline: g.pipe.Name, kind: spec.Type, label: spec.Label},
 			outs: make([]*entry, len(g.modules[i].Outputs)),
 		}
 		if spec.Label == "" {
@@ -153,27 +157,46 @@ func (e *Engine) provision(a *assembly, g *graph, l *lane, worker int) error {
 			ranks[spec.Type]++
 		}
 		l.nodes[i] = n
-		// Before Provision, so that it is closed even if that fails half way.
-		a.shares[worker].nodes = append(a.shares[worker].nodes, n)
-		prov, ok := stage.(Provisioner)
-		if !ok {
-			continue
+		if err := e.provisionStage(a, g, n, i); err != nil {
+			return err
 		}
-		ctx := &Context{
-			Stage: n.name, Worker: worker, Workers: len(e.workers), From: p.From, To: p.To,
-			Log: e.log.With("stage", n.name), outputs: map[string]Output{}, now: e.clock, reasons: e.reasons, shared: a.shared,
+	}
+	return nil
+}
+
+// provisionStage makes the instance of a node. One that panics meanwhile is
+// refused: a reload of a running engine must not end it.
+func (e *Engine) provisionStage(a *assembly, g *graph, n *node, i int) (err error) {
+	p, spec := g.pipe, &g.pipe.Stages[i]
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = spec.blame(fmt.Errorf("it panicked when it was made: %v\n%s", cause, debug.Stack()))
 		}
-		for j, o := range g.modules[i].Outputs {
-			if slices.ContainsFunc(g.edges[i], func(c edge) bool { return c.output == o.Name }) {
-				ctx.outputs[o.Name] = Output(j + 1)
-			}
+	}()
+	if n.stage, err = spec.New(); err != nil {
+		return err
+	}
+	// Before Provision, so that it is closed even if that fails half way.
+	a.shares[n.key.worker].nodes = append(a.shares[n.key.worker].nodes, n)
+	prov, ok := n.stage.(Provisioner)
+	if !ok {
+		return nil
+	}
+	ctx := &Context{
+		Stage: n.name, Worker: n.key.worker, Workers: len(e.workers), From: p.From, To: p.To,
+		Log: e.log.With("stage", n.name), outputs: map[string]Output{}, now: e.clock, reasons: e.reasons, shared: a.shared,
+	}
+	for j, o := range g.modules[i].Outputs {
+		if slices.ContainsFunc(g.edges[i], func(c edge) bool { return c.output == o.Name }) {
+			ctx.outputs[o.Name] = Output(j + 1)
 		}
-		if err := prov.Provision(ctx); err != nil {
-			return spec.blame(err)
-		}
-		if ctx.err != nil {
-			return spec.blame(ctx.err)
-		}
+	}
+	err = prov.Provision(ctx)
+	if err == nil {
+		err = ctx.err
+	}
+	if err != nil {
+		return spec.blame(err)
 	}
 	return nil
 }
@@ -268,7 +291,7 @@ func (e *Engine) layRings(a *assembly, g *graph, lanes []*lane) {
 				// What comes out has been through the stage already.
 				c := e.chainFrom(a, g, lanes[to], other, i, lanes[to].at)
 				c.nodes = c.nodes[1:]
-				a.shares[to].inbound = append(a.shares[to].inbound, &inbound{ring: r, lane: lanes[to], chain: c})
+				a.shares[to].inbound = append(a.shares[to].inbound, &inbound{ring: r, depth: slices.Index(g.order, i), lane: lanes[to], chain: c})
 			}
 		}
 	}
@@ -286,8 +309,7 @@ func (e *Engine) outletsOf(a *assembly, w *worker, port string) *outlets {
 	queues := e.queues[port]
 	o := &outlets{port: port, multi: len(queues) > 0}
 	for _, q := range queues {
-		m, ok := q.queue.(MultiBuffer)
-		o.multi = o.multi && ok && m.MultiBuffer()
+		o.multi = o.multi && q.multi
 		if q.owner == w {
 			o.ways = append(o.ways, &outlet{queue: q})
 		}
@@ -300,7 +322,7 @@ func (e *Engine) outletsOf(a *assembly, w *worker, port string) *outlets {
 		s.outlets = append(s.outlets, way)
 		s.feeds = append(s.feeds, r)
 		to := &outlets{port: port, ways: []*outlet{{queue: q}}, multi: o.multi}
-		a.shares[q.owner.id].inbound = append(a.shares[q.owner.id].inbound, &inbound{ring: r, chain: chain{port: to}})
+		a.shares[q.owner.id].inbound = append(a.shares[q.owner.id].inbound, &inbound{ring: r, depth: math.MaxInt, chain: chain{port: to}})
 	}
 	s.ports = append(s.ports, o)
 	return o
@@ -315,11 +337,23 @@ func (a *assembly) close(e *Engine) error {
 	for i := range a.shares {
 		for _, n := range a.shares[i].nodes {
 			if c, ok := n.stage.(Closer); ok {
-				if err := c.Close(); err != nil {
+				if err := e.closeOne(n.name, c); err != nil {
 					errs = append(errs, fmt.Errorf("close stage %s: %w", n.name, err))
 				}
 			}
 		}
 	}
-	return errors.Join(append(errs, a.shared.close())...)
+	return errors.Join(append(errs, a.shared.close(e))...)
+}
+
+// closeOne closes a stage or a value that stages share. One that panics keeps
+// nobody else from being closed.
+func (e *Engine) closeOne(name string, c Closer) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			e.panicked(name, fmt.Sprint(cause), debug.Stack())
+			err = fmt.Errorf("it panicked: %v", cause)
+		}
+	}()
+	return c.Close()
 }

@@ -47,15 +47,16 @@ type Engine struct {
 	log     *slog.Logger
 
 	stopping atomic.Bool
-	mu       sync.Mutex // one Between at a time
-	running  bool       // guarded by mu
+	working  atomic.Int32 // workers that have not finished
+	mu       sync.Mutex   // one Between at a time
+	running  bool         // guarded by mu
 	panics   map[string]bool
 	panicsMu sync.Mutex
-	started  bool     // guarded by mu
-	closed   bool     // guarded by mu
-	last     Snapshot // what there was at Close; guarded by mu
-	retired  retired  // the counters of stages that a reload took away; guarded by mu
-	swapping sync.Mutex
+	started  bool       // guarded by mu
+	closed   bool       // guarded by mu
+	last     Snapshot   // what there was at Close; guarded by mu
+	retired  retired    // the counters of stages that a reload took away; guarded by mu
+	swapping sync.Mutex // one Swap or Close at a time
 }
 
 // New builds an engine: it makes and provisions every stage for every worker
@@ -136,7 +137,8 @@ func (e *Engine) deal(count int) error {
 				return fmt.Errorf("port %s: queue %d is for worker %d, and there are %d, from 0", p.Name, i, id, count)
 			}
 			w := e.workers[id]
-			wq := &workerQueue{port: p.Name, owner: w, queue: p.Queues[i]}
+			m, ok := p.Queues[i].(MultiBuffer)
+			wq := &workerQueue{port: p.Name, owner: w, queue: p.Queues[i], multi: ok && m.MultiBuffer()}
 			e.queues[p.Name] = append(e.queues[p.Name], wq)
 			w.queues = append(w.queues, wq)
 		}
@@ -190,6 +192,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		return errors.New("run: the engine ran already, or was closed; make a new one")
 	}
 	e.started, e.running = true, true
+	e.working.Store(int32(len(e.workers)))
 	e.mu.Unlock()
 	errs := make([]error, len(e.workers))
 	var wg sync.WaitGroup
@@ -198,6 +201,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		wg.Go(func() {
 			// A worker that ends while it is asked to stop has stopped.
 			defer close(w.gate.parked)
+			defer w.finish()
 			errs[i] = w.run()
 			ended <- struct{}{}
 		})
@@ -258,6 +262,13 @@ func (e *Engine) panicked(stage, cause string, stack []byte) {
 	}
 }
 
+// forgetPanics has the next panic of each stage reported again: they are new ones.
+func (e *Engine) forgetPanics() {
+	e.panicsMu.Lock()
+	defer e.panicsMu.Unlock()
+	clear(e.panics)
+}
+
 // recovered contains a panic of a stage outside of Process; it is deferred.
 func (e *Engine) recovered(stage string) {
 	if cause := recover(); cause != nil {
@@ -269,6 +280,8 @@ func (e *Engine) recovered(stage string) {
 // sockets out of their programs before, so that nothing arrives any more. It is
 // not called while Run runs.
 func (e *Engine) Close() error {
+	e.swapping.Lock() // as a reload does, whose new stages are not this one's to close
+	defer e.swapping.Unlock()
 	e.mu.Lock() // whoever reads counters finishes first
 	defer e.mu.Unlock()
 	if e.closed {

@@ -109,12 +109,18 @@ func (l *lane) contain(w *worker, n *node, b *Batch, cause any) {
 	if v, ok := cause.(*umem.Violation); ok {
 		panic(v)
 	}
+	n.made(b)
 	for i := range b.n {
 		w.lost(&b.meta[i], n.name, ReasonPanic)
 	}
 	n.drops[ReasonPanic] += uint64(b.n)
 	b.release(0)
 	b.multi = false
+	l.panicked(w, n, cause)
+}
+
+// panicked notes a panic of a stage, with the engine and with the pipeline.
+func (l *lane) panicked(w *worker, n *node, cause any) {
 	w.engine.panicked(n.name, fmt.Sprint(cause), debug.Stack())
 	if err := l.pipe.panicked(w.engine, n.name); err != nil && w.failed == nil {
 		w.failed = err
@@ -150,9 +156,27 @@ func (l *line) run(w *worker) int {
 	return n
 }
 
+// due returns when the source is due. One whose pipeline is disabled never is, and
+// one that panics instead of answering is not now.
+func (l *line) due(w *worker) (at int64) {
+	if l.lane.pipe.state.Load() != pipeRuns {
+		return Never
+	}
+	defer func() {
+		if cause := recover(); cause != nil {
+			l.lane.panicked(w, l.chain.nodes[0], cause)
+			at = Never
+		}
+	}()
+	return l.source.Due()
+}
+
 // make lets the source fill a batch if it is time, and takes it through the lane.
 func (l *line) make(w *worker, b *Batch) int {
-	if l.source.Due() > w.round.time() || l.lane.pipe.state.Load() != pipeRuns {
+	if w.stopping {
+		return 0
+	}
+	if due := l.due(w); due == Never || due > w.round.time() {
 		return 0
 	}
 	first := l.chain.nodes[0]
@@ -182,6 +206,7 @@ func (l *lane) enter(w *worker, c *chain, b *Batch) {
 // inbound is where packets come from that other workers hand over.
 type inbound struct {
 	ring  *ring
+	depth int   // in the graph: nothing leads from a ring to one of less depth
 	lane  *lane // nil for a ring that leads to a port
 	chain chain
 }
@@ -189,6 +214,11 @@ type inbound struct {
 func (in *inbound) run(w *worker) int {
 	b := w.batch
 	n := in.ring.pull(b)
+	if n > 0 {
+		// The trace may have begun after this round did, and the other worker have
+		// picked some of these.
+		w.tracer = w.engine.tracer.Load()
+	}
 	switch {
 	case n == 0:
 	case in.lane != nil:

@@ -87,6 +87,9 @@ func Register(m Module) {
 	if t := reflect.TypeOf(m.New()); t == nil || t.Kind() != reflect.Pointer || t.Elem().Kind() != reflect.Struct {
 		panic(fmt.Sprintf("pipeline: New of module %q returns %v, want a pointer to a struct", m.Name, t))
 	}
+	if _, sink := m.New().(Sink); sink && m.Hands {
+		panic(fmt.Sprintf("pipeline: module %q is a Sink and Hands: packets that end in it cannot go on elsewhere", m.Name))
+	}
 	registry.Lock()
 	defer registry.Unlock()
 	if cmp.Or(m.API, 1) != APIVersion {

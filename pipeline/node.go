@@ -15,12 +15,12 @@ type node struct {
 	kind   string
 	key    nodeKey // what it is recognised by on a reload
 	writes bool
-	sink   bool
 
 	outs   []*entry // where outputs lead, from Output 1 on
 	hands  []*ring  // of a stage that hands: to each worker, nil for its own
 	sealed bool     // the ledger is on: check that it writes only if it says so
 
+	had      int // packets of the batch at hand that are counted
 	calls    uint64
 	packets  uint64
 	timed    uint64   // packets of the calls that were timed
@@ -45,27 +45,32 @@ func clock() int64 { return int64(time.Since(epoch)) }
 
 // process runs the stage on the batch, and sends the packets where it said.
 func (n *node) process(w *worker, b *Batch) {
-	had := b.n
-	n.packets += uint64(had)
-	if n.writes && had > 0 && b.mem.Shared() {
+	if n.writes && b.mem.Shared() && b.n > 0 {
 		if n.unshare(w, b); b.n == 0 {
 			return
 		}
-		had = b.n
 	}
 	n.calls++
+	n.packets += uint64(b.n)
+	n.had = b.n
 	if w.tracer != nil || n.sealed {
 		n.watched(w, b)
 	} else {
 		n.call(b)
 	}
-	if b.n > had {
-		n.created += uint64(b.n - had)
-		n.packets += uint64(b.n - had)
+	if b.n > n.had {
+		n.made(b)
 	}
 	if b.marked > 0 || len(b.tees) > 0 {
 		n.sweep(w, b)
 	}
+}
+
+// made counts the packets that the stage has added to the batch.
+func (n *node) made(b *Batch) {
+	n.created += uint64(b.n - n.had)
+	n.packets += uint64(b.n - n.had)
+	n.had = b.n
 }
 
 func (n *node) call(b *Batch) {
@@ -90,8 +95,8 @@ func (n *node) watched(w *worker, b *Batch) {
 		w.watch.before(t, b)
 	}
 	n.call(b)
-	for _, s := range seals {
-		if s.hash != b.sum(s.addr, s.len) {
+	for i, s := range seals {
+		if s.hash != b.sum(s.addr, s.len) || s.grew(&b.desc[i]) {
 			panic("it changed bytes of a packet, and its module does not say that it Writes: others may hold the packet too; set Writes: true")
 		}
 	}
@@ -107,6 +112,12 @@ type seal struct {
 	addr uint64
 	len  uint32
 	hash uint64
+}
+
+// grew reports whether the packet was pushed or extended, which zeroes bytes that
+// another holder may have.
+func (s *seal) grew(d *xsk.Desc) bool {
+	return d.Addr < s.addr || d.Addr+uint64(d.Len) > s.addr+uint64(s.len)
 }
 
 func (b *Batch) seal() []seal {
@@ -188,28 +199,31 @@ func (n *node) hand(w *worker, b *Batch, i, to int) {
 	n.drop(b, &b.desc[i], why)
 }
 
-// unshare gives every packet that others hold too a copy of its own, so that it
-// may be written to. One for which no frame is free is dropped before the stage,
-// which would write to what is not only its own.
+// unshare gives every packet that others hold too a copy of its own, so that it may
+// be written to. One for which no frame is free is dropped before the stage sees it.
 func (n *node) unshare(w *worker, b *Batch) {
-	kept, count := 0, b.n
-	for i := range count {
-		if b.mem.Refs(b.desc[i].Addr) != 1 {
-			c, ok := b.copyOf(b.desc[i])
+	kept := 0
+	for i := range b.n {
+		if b.mem.Refs(b.desc[i].Addr) > 1 {
+			d, ok := b.copyOf(b.desc[i])
 			if !ok {
 				w.lost(&b.meta[i], n.name, ReasonNoFrame)
 				n.drop(b, &b.desc[i], ReasonNoFrame)
 				continue
 			}
 			b.put(&b.desc[i])
-			b.desc[i] = c
+			b.desc[i] = d
 			n.copied++
+			if w.tracer != nil {
+				w.watch.copied = append(w.watch.copied, kept)
+			}
 		}
 		if kept != i {
 			b.desc[kept], b.meta[kept] = b.desc[i], b.meta[i]
 		}
 		kept++
 	}
+	n.packets += uint64(b.n - kept) // it dropped them, and so had them
 	b.n = kept
 }
 

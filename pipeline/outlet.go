@@ -17,7 +17,7 @@ type outlet struct {
 }
 
 // MultiBuffer is implemented by Queues that transmit packets of several
-// descriptors; Batch.Segment has them all.
+// descriptors; Batch.Segment has them all. It is asked once, by New.
 type MultiBuffer interface{ MultiBuffer() bool }
 
 // transmit hands all packets on; the batch is empty afterwards. Of several queues
@@ -41,7 +41,7 @@ func (o *outlets) transmit(w *worker, b *Batch) {
 		way.lose(why, b.n-taken)
 		b.release(taken)
 	}
-	b.n = 0
+	b.n, b.multi = 0, false
 }
 
 // take hands packets on, from the first, and returns how many.
@@ -50,24 +50,24 @@ func (o *outlet) take(w *worker, b *Batch) (taken int, why Reason) {
 		return o.queue.queue.Transmit(b)
 	}
 	w.pushed = true
-	for ; taken < b.n; taken++ {
-		m := &b.meta[taken]
-		if m.arrival == 0 { // of this worker's round, and not of the other's
-			m.arrival = w.round.time()
-		}
-		if !o.ring.push(b.desc[taken], m) {
-			break
-		}
+	for i := range b.n {
+		b.meta[i].arrival = b.Arrival(i) // the other worker is in another round
+	}
+	for taken < b.n && o.ring.push(b.desc[taken], &b.meta[taken]) {
+		taken++
 	}
 	return taken, ReasonHandoffFull
 }
 
 func (o *outlet) lose(why Reason, n int) {
+	drops := o.drops
 	if o.ring == nil {
-		o.queue.drops[why] += uint64(n)
-	} else {
-		o.drops[why] += uint64(n)
+		drops = o.queue.drops
 	}
+	if int(why) >= len(drops) {
+		why = 0 // not one of the engine's
+	}
+	drops[why] += uint64(n)
 }
 
 // dropMulti drops the packets of several descriptors.

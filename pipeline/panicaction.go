@@ -13,7 +13,7 @@ type PanicAction int
 // The choices for PanicAction.
 const (
 	PanicDrop PanicAction = iota // its packets are dropped
-	PanicPass                    // its packets go to the port it ends at without passing its stages
+	PanicPass                    // its packets go to the port it ends at without passing its stages; dropped if it has no from or no to
 	PanicStop                    // the engine stops
 )
 

@@ -57,7 +57,7 @@ func (p *pipe) panicked(e *Engine, stage string) error {
 	case p.action == PanicStop:
 		p.state.Store(pipeStopped)
 		return fmt.Errorf("pipeline %s: stage %s panicked %d times: the engine stops, as on_panic says", p.name, stage, PanicLimit)
-	case p.action == PanicPass && p.to != "":
+	case p.action == PanicPass && p.to != "" && p.from != "":
 		state = pipePasses
 	}
 	p.state.Store(state)

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"errors"
-	"maps"
 	"sync"
 )
 
@@ -82,25 +81,25 @@ func (s *sharedValues) settle() {
 	s.before = nil
 }
 
-func (s *sharedValues) close() error {
+func (s *sharedValues) close(e *Engine) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
-	closeValue := func(v any) {
+	closeValue := func(name string, v any) {
 		if c, ok := v.(Closer); ok {
-			errs = append(errs, c.Close())
+			errs = append(errs, e.closeOne(name, c))
 		}
 	}
-	for v := range maps.Values(s.values) {
-		closeValue(v)
+	for name, v := range s.values {
+		closeValue(name, v)
 	}
-	for v := range maps.Values(s.keyed) {
+	for key, v := range s.keyed {
 		sharedMu.Lock()
 		v.users--
 		last := v.users == 0
 		sharedMu.Unlock()
 		if last {
-			closeValue(v.value)
+			closeValue(key, v.value)
 		}
 	}
 	s.values, s.keyed = nil, nil

@@ -1,6 +1,9 @@
 package pipeline
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // retired are the counters of stages that a reload took away, so that an account
 // of all packets still adds up.
@@ -31,17 +34,12 @@ func (e *Engine) Swap(pipelines []Pipeline) error {
 		return err
 	}
 	e.Between(func() {
-		if closed = e.closed; closed {
-			return
-		}
 		e.drainRings()
 		e.succeed(before, after)
 		e.graph = after
 		e.install(after)
 	})
-	if closed {
-		return errors.Join(errors.New("reload: the engine is closed"), after.close(e))
-	}
+	e.forgetPanics()
 	return before.close(e)
 }
 
@@ -77,17 +75,26 @@ func grown(counters []uint64, n int) []uint64 {
 }
 
 // drainRings works off what workers have handed to each other. All of them stand
-// between two batches.
+// between two batches. One batch after the other is taken from the ring furthest down
+// that has any: what it leads to is empty then, and has room for it.
 func (e *Engine) drainRings() {
-	for again := true; again; {
-		again = false
-		for _, w := range e.workers {
-			w.round.now = 0
-			for _, in := range w.inbound {
-				for in.run(w) > 0 {
-					again = true
-				}
-			}
+	type end struct {
+		w  *worker
+		in *inbound
+	}
+	var ends []end
+	for _, w := range e.workers {
+		w.round.now = 0
+		for _, in := range w.inbound {
+			ends = append(ends, end{w, in})
+		}
+	}
+	slices.SortStableFunc(ends, func(a, b end) int { return b.in.depth - a.in.depth })
+	for i := 0; i < len(ends); {
+		if ends[i].in.run(ends[i].w) > 0 {
+			i = 0
+		} else {
+			i++
 		}
 	}
 	for _, w := range e.workers {

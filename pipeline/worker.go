@@ -38,6 +38,10 @@ const (
 // packets that have arrived: enough to empty a large ring.
 const lastRounds = 1024
 
+// finishPause is how long a worker that has nothing left to do waits between two
+// looks at what others hand over.
+const finishPause = 50 * time.Microsecond
+
 // A worker runs lanes on one thread. Its fields are its goroutine's, except for
 // those of the gate and asleep.
 type worker struct {
@@ -55,8 +59,11 @@ type worker struct {
 	busy   *node // the stage that has a batch; nil outside stages
 	pushed bool  // something was put into a ring to another worker
 	failed error // why it has to stop
-	tracer *tracer
-	watch  watch
+
+	stopping bool // the engine stops: sources make nothing more
+	finished bool // it has nothing left to do but for others
+	tracer   *tracer
+	watch    watch
 
 	idle    Idle
 	spin    time.Duration
@@ -85,6 +92,7 @@ type workerQueue struct {
 	port  string
 	owner *worker
 	queue Queue
+	multi bool     // it takes packets of several descriptors
 	drops []uint64 // packets that could not be transmitted, by Reason
 	ended error    // why the port is of no more use
 	read  bool     // a line takes packets from it
@@ -113,7 +121,7 @@ func (w *worker) run() error {
 	}
 	idleSince := time.Duration(-1)
 	for rounds, last := 0, 0; ; rounds++ {
-		stopping := w.engine.stopping.Load() // before the round, which then is one more
+		w.stopping = w.engine.stopping.Load() // before the round, which then is one more
 		if w.gate.closed.Load() {
 			w.gate.parked <- struct{}{}
 			<-w.gate.open
@@ -123,11 +131,18 @@ func (w *worker) run() error {
 			return err
 		}
 		switch {
-		case stopping:
+		case w.stopping:
 			// What has arrived is not lost. Where packets keep coming, because the
-			// program still sends them here, this ends all the same.
-			if last++; n == 0 || last == lastRounds {
-				return nil
+			// program still sends them here, this ends all the same. Who has none goes on
+			// for what others hand over until they have none either.
+			if last++; n == 0 || last >= lastRounds {
+				w.finish()
+				if w.engine.working.Load() == 0 {
+					return nil
+				}
+				if n == 0 {
+					time.Sleep(finishPause)
+				}
 			}
 			continue
 		case n > 0:
@@ -150,6 +165,14 @@ func (w *worker) run() error {
 		if err := w.sleep(); err != nil {
 			return err
 		}
+	}
+}
+
+// finish notes, once, that the worker has nothing left to do but for others.
+func (w *worker) finish() {
+	if !w.finished {
+		w.finished = true
+		w.engine.working.Add(-1)
 	}
 }
 
@@ -195,7 +218,7 @@ func (w *worker) sleep() error {
 	}
 	for _, l := range w.lines {
 		if l.in == nil {
-			limit = min(limit, w.until(l.source.Due()))
+			limit = min(limit, w.until(l.due(w)))
 		}
 	}
 	fds := append(w.pollfds[:0], unix.PollFd{Fd: int32(w.wake), Events: unix.POLLIN})
