@@ -100,10 +100,13 @@ func checkVLAN(t testing.TB, change func(*VLAN), p []byte, parsed bool) {
 	checkWrites(t, p, func(b *pipeline.Batch) {
 		t.Helper()
 		var hash uint32
+		var known pipeline.Checksum
 		if parsed {
 			b.Parse()
-			b.Meta(0).Checksum = pipeline.ChecksumGood
-			hash = b.FlowHash(0)
+			if b.Meta(0).Flags&pipeline.MetaMalformed == 0 {
+				b.Meta(0).Checksum = pipeline.ChecksumGood
+			}
+			known, hash = b.Meta(0).Checksum, b.FlowHash(0)
 		}
 		deep := b.Meta(0).VLANs == 2
 		s.Process(b)
@@ -131,7 +134,7 @@ func checkVLAN(t testing.TB, change func(*VLAN), p []byte, parsed bool) {
 			}
 			return
 		}
-		if m.Checksum != pipeline.ChecksumGood {
+		if m.Checksum != known {
 			t.Fatalf("%x: what was known of its checksums is not", p)
 		}
 		checkMeta(t, b, 0)
