@@ -48,7 +48,8 @@ type OutputInfo struct {
 }
 
 // An Option describes an option of a module, from the tags of its field:
-// `stage:"name"`, `unit:"bytes"`, `doc:"…"`, `required:"true"`, `min:"1"`, `max:"9"`. Its type is a
+// `stage:"name"`, `unit:"bytes"`, `doc:"…"`, `required:"true"`, `min:"1"`, `max:"9"`,
+// and `type:"choice"` where the name of its type is not one for people. Its type is a
 // bool, an integer, a float, a string, a time.Duration, a type that implements
 // encoding.TextUnmarshaler, or a slice of those.
 type Option struct {
@@ -151,7 +152,7 @@ func (m Module) Options() []Option {
 	for _, f := range fieldsOf(v.Type(), "stage") {
 		o := Option{
 			Name:     f.name,
-			Type:     typeName(f.field.Type),
+			Type:     cmp.Or(f.field.Tag.Get("type"), typeName(f.field.Type)),
 			Unit:     f.field.Tag.Get("unit"),
 			Required: f.field.Tag.Get("required") == "true",
 			Min:      f.field.Tag.Get("min"),

@@ -12,10 +12,12 @@ import (
 
 func init() {
 	pipeline.Register(pipeline.Module{
-		Name:   "generate",
-		Doc:    "makes packets at a rate, numbered and timed for sink, or sends those of a capture",
-		New:    func() pipeline.Stage { return newGenerate() },
-		Writes: true,
+		Name:    "generate",
+		Doc:     "makes packets at a rate, numbered and timed for sink, or sends those of a capture",
+		Help:    "docs/generate.md has rates, sizes, flows, captures and the values it reports.",
+		Example: "generate rate=100kpps size=imix count=1000000",
+		New:     func() pipeline.Stage { return newGenerate() },
+		Writes:  true,
 	})
 }
 

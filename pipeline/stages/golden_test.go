@@ -27,6 +27,7 @@ import (
 //	@in none      nothing comes in: the stages begin with a source
 //	@batch N      packets that are taken in at once; by default the case is run with several
 //	              numbers, and the same has to come of it
+//	@workers N    how many workers there are
 //	@for TIME     how long it is run if it begins with a source
 //	@leave NAME   a value that depends on more than the packets, and is not compared
 //
@@ -40,6 +41,7 @@ type goldenCase struct {
 	stages  string
 	in      string // "" if nothing comes in
 	batches []int
+	workers int
 	runFor  time.Duration
 	leave   []string
 }
@@ -63,12 +65,15 @@ func readGolden(t testing.TB, file string) goldenCase {
 			n, err := strconv.Atoi(value)
 			must(t, err)
 			c.batches = []int{n}
+		case word == "@workers":
+			c.workers, err = strconv.Atoi(value)
+			must(t, err)
 		case word == "@for":
 			c.runFor, err = time.ParseDuration(value)
 			must(t, err)
 		case word == "@leave":
 			c.leave = append(c.leave, strings.Fields(value)...)
-		case line[0] == '@' && !strings.HasPrefix(line, "@dir"):
+		case line[0] == '@':
 			t.Fatalf("%s: unknown line %s", file, line)
 		default:
 			stages = append(stages, line)
@@ -104,7 +109,7 @@ func (c goldenCase) run(t *testing.T, batch int) (r *pipelinetest.Result, dir st
 		packets = pipelinetest.ReadFile(t, c.in)
 	}
 	dir = t.TempDir()
-	return pipelinetest.Config{Batch: batch, For: c.runFor}.Run(t, strings.ReplaceAll(c.stages, "@dir", dir), packets...), dir
+	return pipelinetest.Config{Batch: batch, Frames: 1024, Workers: c.workers, For: c.runFor}.Run(t, strings.ReplaceAll(c.stages, "@dir", dir), packets...), dir
 }
 
 func TestGoldenCases(t *testing.T) {
@@ -187,7 +192,11 @@ func goldenPorts(r *pipelinetest.Result) (names []string) {
 func (c goldenCase) counters(r *pipelinetest.Result) string {
 	var b strings.Builder
 	for _, s := range r.Stages {
-		fmt.Fprintf(&b, "%s: packets %d", s.Name, s.Packets)
+		b.WriteString(s.Name)
+		if c.workers > 1 {
+			fmt.Fprintf(&b, " of worker %d", s.Worker)
+		}
+		fmt.Fprintf(&b, ": packets %d", s.Packets)
 		for _, n := range []struct {
 			name string
 			n    uint64

@@ -10,10 +10,15 @@ import (
 
 func init() {
 	pipeline.Register(pipeline.Module{
-		Name:  "handoff",
-		Doc:   "spreads packets over workers, which go on with the next stage",
-		Hands: true,
-		New:   func() pipeline.Stage { return &Handoff{IPv4Prefix: 32, IPv6Prefix: 64} },
+		Name: "handoff",
+		Doc:  "spreads packets over workers, which go on with the next stage",
+		Help: `Packets that belong together meet on one worker, in their order, whatever queues
+they came by. Packets that are not IP are spread by their MAC addresses. The ports
+of fragments are not known to all of them: a flow's fragments go together, but not
+necessarily to where its whole packets go. Packets need not be parsed before.`,
+		Example: "parse ! handoff by=flow ! count",
+		Hands:   true,
+		New:     func() pipeline.Stage { return &Handoff{IPv4Prefix: 32, IPv6Prefix: 64} },
 	})
 }
 
@@ -25,7 +30,7 @@ func init() {
 // fragments are not known to all of them, so a flow's fragments go together but
 // not necessarily to where its whole packets go.
 type Handoff struct {
-	By         HandoffBy `stage:"by" doc:"what keeps packets together: flow (both directions of it), src or dst (host), or round_robin, which keeps none and no order"`
+	By         HandoffBy `stage:"by" type:"choice" doc:"what keeps packets together: flow (both directions of it), src or dst (host), or round_robin, which keeps none and no order"`
 	Workers    []int     `stage:"workers" doc:"indices of the workers to spread over, from 0; default: all"`
 	IPv4Prefix int       `stage:"ipv4_prefix" unit:"bits" doc:"for src and dst: so much of an IPv4 address is one host"`
 	IPv6Prefix int       `stage:"ipv6_prefix" unit:"bits" doc:"for src and dst: so much of an IPv6 address is one host"`

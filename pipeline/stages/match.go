@@ -12,7 +12,10 @@ func init() {
 	pipeline.Register(pipeline.Module{
 		Name: "match",
 		Doc:  "passes packets that match a pcap-filter expression, and sends the others elsewhere",
-		New:  func() pipeline.Stage { return &Match{} },
+		Help: `The language is that of tcpdump and of --filter. Packets need not be parsed
+before. Of a packet of several frames the expression sees the first.`,
+		Example: "match expr='udp port 53' else->rest ! count",
+		New:     func() pipeline.Stage { return &Match{} },
 		Outputs: []pipeline.OutputInfo{
 			{Name: "else", Doc: "packets that do not match; unconnected, they are dropped as not_matched", Optional: true},
 		},

@@ -14,6 +14,12 @@ func init() {
 	pipeline.Register(pipeline.Module{
 		Name: "ratelimit",
 		Doc:  "lets packets pass up to a rate: of all, or of each rule, host or flow, by token buckets in bounded memory",
+		Help: `A rule's rate holds for the packets that it is the first to match, rate for those
+that none matches. by says what gets a bucket of its own under each of them. Bits
+are those of the packet as it is in this stage, from the Ethernet header on and
+with padding, without preamble, checksum and gap. What has no key, such as ARP by
+src, passes and is counted as unkeyed. Packets need not be parsed before.`,
+		Example: "ratelimit rate=1000pps by=src ! count",
 		New: func() pipeline.Stage {
 			return &RateLimit{Keys: 65536, IPv4Prefix: 32, IPv6Prefix: 64}
 		},
@@ -34,12 +40,12 @@ func init() {
 type RateLimit struct {
 	Rate       rate.Rate      `stage:"rate" doc:"packets (1000pps, 2.5kpps) or bits (10Mbps, 10mbit; Ethernet header and padding count) a second, for what no rule matches; max: no limit"`
 	Burst      Burst          `stage:"burst" doc:"how much may pass at once after a pause: 50ms (of the rate), 100p or 64KB; default: 100ms, at least a packet or 10 KB"`
-	Rules      []LimitRule    `stage:"rules" doc:"rates by pcap-filter expression, as RATE [burst BURST] EXPRESSION: 1000pps udp port 53; the first that matches counts"`
-	By         LimitBy        `stage:"by" doc:"what has a bucket of its own, under each rule: all (one bucket), src or dst (host), flow (one direction of it)"`
+	Rules      []LimitRule    `stage:"rules" type:"list of rule" doc:"rates by pcap-filter expression, as RATE [burst BURST] EXPRESSION: 1000pps udp port 53; the first that matches counts"`
+	By         LimitBy        `stage:"by" type:"choice" doc:"what has a bucket of its own, under each rule: all (one bucket), src or dst (host), flow (one direction of it)"`
 	Keys       int            `stage:"keys" doc:"most hosts or flows kept, at 16 bytes each; beyond, the one nearest to a full bucket among eight is forgotten (counted: recycled if the bucket was full and nothing is lost, else evicted)"`
 	IPv4Prefix int            `stage:"ipv4_prefix" unit:"bits" doc:"so much of an IPv4 address is one host"`
 	IPv6Prefix int            `stage:"ipv6_prefix" unit:"bits" doc:"so much of an IPv6 address is one host"`
-	Workers    LimitOfWorkers `stage:"workers" doc:"each: every worker applies the rate by itself, which is exact after handoff by the same key; split: each worker that has the stage gets an equal share, so that all together keep to the rate, though what one does not use another cannot; auto: each for flow, which a port gives to one worker, else split"`
+	Workers    LimitOfWorkers `stage:"workers" type:"choice" doc:"each: every worker applies the rate by itself, which is exact after handoff by the same key; split: each worker that has the stage gets an equal share, so that all together keep to the rate, though what one does not use another cannot; auto: each for flow, which a port gives to one worker, else split"`
 
 	limits    []limit  // of the rules, then of Rate
 	buckets   []bucket // by limit, for LimitByAll

@@ -642,3 +642,7 @@ func FuzzRespond(f *testing.F) {
 		})
 	})
 }
+
+func FuzzRespondInBatches(f *testing.F) {
+	fuzzStage(f, func() pipeline.Stage { return newRespond(nil) })
+}

@@ -9,9 +9,11 @@ import (
 
 func init() {
 	pipeline.Register(pipeline.Module{
-		Name: "sample",
-		Doc:  "sends one packet in so many to the output sampled as well; all go on to the next stage",
-		New:  func() pipeline.Stage { return &Sample{Every: 1000} },
+		Name:    "sample",
+		Doc:     "sends one packet in so many to the output sampled as well; all go on to the next stage",
+		Help:    "Each worker counts for itself.",
+		Example: "sample every=100 sampled->tap ! count",
+		New:     func() pipeline.Stage { return &Sample{Every: 1000} },
 		Outputs: []pipeline.OutputInfo{
 			{Name: "sampled", Doc: "a further reference to each packet that was chosen, not a copy"},
 		},

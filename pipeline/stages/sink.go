@@ -12,7 +12,12 @@ func init() {
 	pipeline.Register(pipeline.Module{
 		Name: "sink",
 		Doc:  "ends packets, and measures those of generate: loss, duplicates, order, latency",
-		New:  func() pipeline.Stage { return &Sink{Verify: true} },
+		Help: `It counts by generator what was lost, came twice or out of order, and how long it
+took; docs/generate.md has the values. Where the flows of a generator are spread
+over several workers, flows must be set: numbers that another worker sees are lost
+ones to this.`,
+		Example: "parse ! sink",
+		New:     func() pipeline.Stage { return &Sink{Verify: true} },
 	})
 }
 

@@ -17,6 +17,8 @@ import (
 	"github.com/xdpipe/xdpipe/xsk/xsktest"
 )
 
+var update = flag.Bool("update", false, "write captures, golden files and documentation anew")
+
 func TestMain(m *testing.M) {
 	os.Setenv("XDPIPE_VERIFY", "1")
 	if r, w, err := os.Pipe(); err == nil { // the runtime's poller, which stays open

@@ -6,7 +6,10 @@ func init() {
 	pipeline.Register(pipeline.Module{
 		Name: "tee",
 		Doc:  "sends every packet to the output copy as well as to the next stage",
-		New:  func() pipeline.Stage { return &Tee{} },
+		Help: `Both references are to the same bytes. Where a stage behind either writes to
+them, the packet is copied for it, and counted as copied.`,
+		Example: "tee copy->mirror ! count",
+		New:     func() pipeline.Stage { return &Tee{} },
 		Outputs: []pipeline.OutputInfo{
 			{Name: "copy", Doc: "a further reference to each packet; a copy is made only for a stage that writes to it"},
 		},

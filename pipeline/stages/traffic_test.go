@@ -3,7 +3,6 @@ package stages
 import (
 	"bytes"
 	"encoding/binary"
-	"flag"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -14,8 +13,6 @@ import (
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
 )
-
-var update = flag.Bool("update", false, "write testdata/traffic.pcap and the golden files anew")
 
 // trafficFile is the capture that the golden cases start from: commonTraffic.
 const trafficFile = "../../testdata/traffic.pcap"

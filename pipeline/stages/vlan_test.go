@@ -289,3 +289,11 @@ func FuzzVLAN(f *testing.F) {
 		checkVLAN(t, change, p, how&0x80 == 0)
 	})
 }
+
+func FuzzVLANPushInBatches(f *testing.F) {
+	fuzzStage(f, func() pipeline.Stage { return newVLAN(vlanCases["push before VLAN 7"]) })
+}
+
+func FuzzVLANPopInBatches(f *testing.F) {
+	fuzzStage(f, func() pipeline.Stage { return newVLAN(vlanCases["pop"]) })
+}
