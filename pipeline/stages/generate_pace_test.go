@@ -43,7 +43,6 @@ func TestGenerateMakesWhatTheRateIsWorthInASecond(t *testing.T) {
 		{"rate=999pps", 999},
 		{"rate=100kpps", 100_000},
 		{"rate=333333pps", 333_333},
-		{"rate=1.488095Mpps", 1_488_095},
 		{"rate=100kpps size=imix", 100_000},
 		// A frame of 64 bytes is 512 bits, and 672 on the wire with preamble and gap.
 		{"rate=100Mbps size=64", 195_312},
@@ -56,7 +55,7 @@ func TestGenerateMakesWhatTheRateIsWorthInASecond(t *testing.T) {
 		{"rate=500Mbps size=imix layer=l1", 163_684}, // 12 in (7·84 + 4·614 + 1538)·8 bits
 		{"rate=100Mbps size=64-1518", 15_803},
 	} {
-		for _, step := range []int64{1, 3_777, 20_000} {
+		for _, step := range []int64{1, 20_000} {
 			m := newMint(t, tc.options)
 			got, bits := m.run(start, start+second-1, step)
 			if m.Rate.Unit == rate.Packets {
@@ -95,7 +94,7 @@ func TestGenerateMakesUpForABurstAfterAStall(t *testing.T) {
 	} {
 		m := newMint(t, tc.options)
 		m.count(0)
-		for _, stall := range []int64{10e6, 1e9, 3600e9} {
+		for _, stall := range []int64{10e6, 1e9, 1e9 - 1, 3600e9} {
 			before := m.pace.late
 			now := m.Due() + stall
 			got := 0
@@ -134,6 +133,9 @@ func TestGenerateCountsEverySlotAsSentOrLate(t *testing.T) {
 				t.Fatalf("%s: after %d ns %d sent and %d late, want %d slots", tc.options, now, m.sent, m.pace.late, slots)
 			}
 			now += random.Int64N(1 << (8 + random.IntN(16)))
+			if random.IntN(4) == 0 {
+				now += 999 - now%1000 // just before a slot of the first
+			}
 		}
 		if m.sent == 0 || m.pace.late == 0 {
 			t.Errorf("%s: %d sent and %d late say nothing", tc.options, m.sent, m.pace.late)
@@ -175,7 +177,7 @@ func floor(r *big.Rat) int64 { return new(big.Int).Div(r.Num(), r.Denom()).Int64
 
 func TestPaceIsThatOfExactFractions(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
-	for range 60 {
+	for range 25 {
 		sizes := make([]int, 1+random.IntN(5))
 		for i := range sizes {
 			sizes[i] = 60 + random.IntN(1500)

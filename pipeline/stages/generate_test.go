@@ -324,6 +324,27 @@ func TestGenerateVariesOverTheWholeAddressSpace(t *testing.T) {
 	}
 }
 
+func TestUDPNeverGoesWithoutAChecksum(t *testing.T) {
+	t.Setenv("XDPIPE_VERIFY", "")
+	m := newMint(t, "rate=max")
+	ones := 0
+	for range 1200 { // of 256 packets, of which one in 65,536 has the sum 0
+		m.count(0)
+		for i := range m.batch.Len() {
+			switch p := m.batch.Data(i); {
+			case p[40] == 0 && p[41] == 0:
+				t.Fatalf("packet %d: %x", m.sent, p)
+			case p[40] == 0xff && p[41] == 0xff:
+				ones++
+				checkGenerated(t, m.Generate, p)
+			}
+		}
+	}
+	if ones == 0 {
+		t.Error("no packet has a sum of 0, so that this says nothing")
+	}
+}
+
 func TestGenerateStopsAfterCount(t *testing.T) {
 	for _, rate := range []string{"max", "1Mpps", "1Gbps"} {
 		m := newMint(t, "count=300 rate="+rate)
@@ -473,6 +494,7 @@ func TestGenerateIsAsItWas(t *testing.T) {
 }
 
 func TestGenerateDoesNotAllocate(t *testing.T) {
+	t.Setenv("XDPIPE_VERIFY", "") // the ledger does
 	for _, tc := range generated {
 		m := newMint(t, tc.options+" rate=max")
 		n := testing.AllocsPerRun(100, func() {

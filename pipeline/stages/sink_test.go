@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+
 	"github.com/xdpipe/xdpipe/pipeline"
 	"github.com/xdpipe/xdpipe/umem"
 )
@@ -67,6 +70,11 @@ func reports(t testing.TB, s *Sink, want map[string]uint64) {
 	for name, n := range want {
 		if have, ok := got[name]; !ok || have != n {
 			t.Errorf("%s is %d, want %d; of %v", name, have, n, got)
+		}
+	}
+	for _, name := range []string{"min", "p50", "p90", "p99", "p99_9"} {
+		if got["latency_"+name+"_ns"] > got["latency_max_ns"] {
+			t.Errorf("%s is above the maximum: %v", name, got)
 		}
 	}
 	if sum := got["foreign"] + got["corrupted"] + got["untracked"] + got["received"] + got["duplicates"] + got["stale"]; sum != got["packets"] {
@@ -398,6 +406,22 @@ func TestSinkParsesWhatWasNotParsed(t *testing.T) {
 	reports(t, s, map[string]uint64{"received": 3})
 }
 
+func TestSinkFindsTheStampBehindTCPOptions(t *testing.T) {
+	p := newMint(t, "protocol=tcp").packets(1)[0]
+	packet := gopacket.NewPacket(p, layers.LayerTypeEthernet, gopacket.Default)
+	withNetworkLayer(packet)
+	tcp := packet.TransportLayer().(*layers.TCP)
+	tcp.Options = []layers.TCPOption{{OptionType: layers.TCPOptionKindMSS, OptionLength: 4, OptionData: []byte{5, 0xb4}}}
+	buf := gopacket.NewSerializeBuffer()
+	must(t, gopacket.SerializePacket(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, packet))
+	s := newSink(t, "")
+	feed(t, s, 1e9, buf.Bytes(), buf.Bytes()[:60])
+	reports(t, s, map[string]uint64{"received": 1, "foreign": 1})
+	if len(buf.Bytes()) != len(p)+4 {
+		t.Errorf("%d bytes with an option, %d without", len(buf.Bytes()), len(p))
+	}
+}
+
 func TestNoStampIsFoundWhereThereIsNone(t *testing.T) {
 	long := newMint(t, "size=100").packets(1)[0][42:]
 	short := newMint(t, "").packets(1)[0][42:]
@@ -465,6 +489,7 @@ func TestGenerateAndSinkInAnEngine(t *testing.T) {
 }
 
 func TestSinkDoesNotAllocate(t *testing.T) {
+	t.Setenv("XDPIPE_VERIFY", "") // the ledger does
 	for _, options := range []string{"", "size=100 src=10.0.0.0/24", "stamp=false size=66 dst=2001:db8::1"} {
 		for _, flows := range []string{"", "flows=256"} {
 			m := newMint(t, options+" rate=max")
