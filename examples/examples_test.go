@@ -24,7 +24,10 @@ const server = "198.51.100.2"
 // fetch gets the page from the server with the kernel's TCP.
 func fetch(line *lab.Line, port int) (string, error) {
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
-		err = line.Client.Do(func() (err error) { conn, err = (&net.Dialer{Timeout: 3 * time.Second}).DialContext(ctx, network, addr); return err })
+		err = line.Client.Do(func() (err error) {
+			conn, err = (&net.Dialer{Timeout: 3 * time.Second}).DialContext(ctx, network, addr)
+			return err
+		})
 		return conn, err
 	}}
 	defer transport.CloseIdleConnections()

@@ -174,4 +174,3 @@ func transmitted(inst *xdpipe.Instance, port string) (n uint64) {
 	}
 	return n
 }
-
