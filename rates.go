@@ -49,7 +49,7 @@ type StageRates struct {
 	Calls          float64            `json:"calls"`   // per second
 	Packets        float64            `json:"packets"` // per second
 	PacketsPerCall float64            `json:"packets_per_call"`
-	NsPerPacket    float64            `json:"ns_per_packet"` // of the calls that were timed in the interval
+	NsPerPacket    float64            `json:"ns_per_packet"` // of the calls timed in the interval, or since the start if none was
 	Load           float64            `json:"load"`          // the part of a core the stage takes, 0 to 1
 	Drops          map[string]float64 `json:"drops"`         // per second by reason, without zeros
 }
@@ -114,8 +114,11 @@ func RatesBetween(before, after Status) Rates {
 		if rates.Calls > 0 {
 			rates.PacketsPerCall = rates.Packets / rates.Calls
 		}
-		if s.TimedPackets > was.TimedPackets && s.TimedNs >= was.TimedNs {
+		switch {
+		case s.TimedPackets > was.TimedPackets && s.TimedNs >= was.TimedNs:
 			rates.NsPerPacket = float64(s.TimedNs-was.TimedNs) / float64(s.TimedPackets-was.TimedPackets)
+		case rates.Packets > 0:
+			rates.NsPerPacket = s.NsPerPacket
 		}
 		rates.Load = rates.Packets * rates.NsPerPacket / 1e9
 		r.Stages = append(r.Stages, rates)

@@ -32,6 +32,8 @@ func TestRatesAreOfTheIntervalOrSinceTheStart(t *testing.T) {
 	// The calls timed in the interval took 60 ns a packet, all before 20 ns.
 	slower := reading(20, 3000, 100)
 	slower.Stages[0].TimedNs = 10*1000 + 60*1000
+	untimed := reading(20, 1100, 0)
+	untimed.Stages[0].TimedPackets, untimed.Stages[0].TimedNs, untimed.Stages[0].NsPerPacket = 500, 10*1000, 20
 	renewed := reading(20, 500, 0)
 	for _, tt := range []struct {
 		name                                          string
@@ -42,6 +44,7 @@ func TestRatesAreOfTheIntervalOrSinceTheStart(t *testing.T) {
 		{"since the start", Status{}, reading(10, 1000, 50), 10, 100, 80000, 10, 10, 20, 5},
 		{"of another instance before", other, reading(10, 1000, 50), 10, 100, 80000, 10, 10, 20, 5},
 		{"of nothing that happened", reading(10, 1000, 5), reading(20, 1000, 5), 10, 0, 0, 0, 0, 0, 0},
+		{"of few calls, none of them timed", reading(10, 1000, 0), untimed, 10, 10, 8000, 1, 10, 20, 0},
 		{"of no time", reading(10, 1000, 0), reading(10, 1000, 0), 0, 0, 0, 0, 0, 0, 0},
 		{"of a stage that started anew", reading(10, 1000, 0), renewed, 10, 0, 0, 5, 10, 20, 0},
 	} {
