@@ -16,3 +16,6 @@ func (e *Engine) RoundOf(worker int) int {
 
 // Asleep reports whether the worker sleeps.
 func (e *Engine) Asleep(worker int) bool { return e.workers[worker].asleep.Load() }
+
+// Tracing reports whether a trace runs.
+func (e *Engine) Tracing() bool { return e.tracer.Load() != nil }

@@ -38,6 +38,8 @@ type netConfig struct {
 	batch   int
 	ring    int
 	clock   func() int64
+
+	noLedger bool // a ledger allocates
 }
 
 // lockedBuffer is a log that several workers write.
@@ -79,8 +81,7 @@ func newNet(t testing.TB, c netConfig, pipelines ...pipeline.Pipeline) *net {
 
 func tryNet(t testing.TB, c netConfig, pipelines ...pipeline.Pipeline) (*net, error) {
 	t.Helper()
-	_, test := t.(*testing.T) // and not a benchmark
-	mem, err := umem.New(umem.Options{Frames: cmp.Or(c.frames, 8192), Pages: umem.Pages4K, Verify: test})
+	mem, err := umem.New(umem.Options{Frames: cmp.Or(c.frames, 8192), Pages: umem.Pages4K, Verify: !c.noLedger})
 	if err != nil {
 		t.Fatal(err)
 	}

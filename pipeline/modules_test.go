@@ -28,7 +28,7 @@ func init() {
 		{Name: "test-source", New: func() pipeline.Stage { return &source{Count: 10, Burst: 1} }},
 		{Name: "test-sink", New: func() pipeline.Stage { return &sink{} }},
 		{Name: "test-boom", Outputs: []pipeline.OutputInfo{{Name: "copy", Doc: "tees", Optional: true}},
-			New: func() pipeline.Stage { return &boom{} }},
+			New: func() pipeline.Stage { return &boom{On: 7} }},
 		{Name: "test-heir", New: func() pipeline.Stage { return &heir{} }},
 		{Name: "test-move", Writes: true, New: func() pipeline.Stage { return &mover{} }},
 	} {
@@ -187,8 +187,9 @@ func (s *sink) Process(b *pipeline.Batch) {
 
 func (*sink) Sink() {}
 
-// boom panics at a packet of kind 7, after having done what First says.
+// boom panics at a packet of kind On, after having done what First says.
 type boom struct {
+	On    int    `stage:"on"`
 	First string `stage:"first"` // tee, make, drop
 	copy  pipeline.Output
 	why   pipeline.Reason
@@ -203,7 +204,7 @@ func (s *boom) Provision(ctx *pipeline.Context) error {
 func (s *boom) Process(b *pipeline.Batch) {
 	n := b.Len()
 	for i := range n {
-		if b.Data(i)[14] != 7 {
+		if int(b.Data(i)[14]) != s.On {
 			continue
 		}
 		switch s.First {
