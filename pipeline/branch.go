@@ -32,10 +32,13 @@ func (c *BranchConfigs) decodeNode(d *decoder, n *yaml.Node) {
 			d.errorf(posOf(key), "branches: found %q, want a name of lower-case letters, digits, _ and -", b.Name)
 		}
 		before := len(d.errs)
-		if value.Kind == yaml.SequenceNode {
+		switch {
+		case value.Kind == yaml.SequenceNode:
 			d.decodeValue(value, reflect.ValueOf(&b.Stages).Elem(), "yaml", what)
-		} else {
+		case value.Kind == yaml.MappingNode:
 			d.decodeStruct(value, reflect.ValueOf(&b).Elem(), "yaml", what)
+		default:
+			d.errorf(posOf(value), "%s: found %s, want a list of stages, or {stages: [STAGE], to: TARGET}", what, describe(value))
 		}
 		b.Pos = posOf(key)
 		if len(b.Stages) == 0 && len(d.errs) == before {
