@@ -1,6 +1,8 @@
 package pipelinetest
 
 import (
+	"slices"
+
 	"github.com/xdpipe/xdpipe/pipeline"
 	"github.com/xdpipe/xdpipe/umem"
 	"github.com/xdpipe/xdpipe/xsk"
@@ -14,17 +16,18 @@ type source struct {
 	batch   int
 	done    func()
 	count   pipeline.QueueCounters
+
+	descriptor int // bytes that one has at most
+	frames     []uint64
 }
 
 func (q *source) Receive(b *pipeline.Batch) int {
 	n := 0
 	for ; n < q.batch && len(q.packets) > 0; n++ {
 		p := q.packets[0]
-		room := b.Alloc(len(p.Data))
-		if room == nil {
-			break // no frame is free until others are: the next round takes it
+		if !q.take(b, p.Data) {
+			break // no frames are free until others are: the next round takes it
 		}
-		copy(room, p.Data)
 		q.clock.set(p.At.Nanoseconds())
 		b.SetArrival(b.Len()-1, q.clock.read())
 		q.packets = q.packets[1:]
@@ -36,6 +39,30 @@ func (q *source) Receive(b *pipeline.Batch) int {
 		q.done = nil
 	}
 	return n
+}
+
+// take appends a packet, in as many descriptors as it needs.
+func (q *source) take(b *pipeline.Batch, data []byte) bool {
+	cache := b.Cache()
+	mem := cache.Memory()
+	want := (len(data) + q.descriptor - 1) / q.descriptor
+	q.frames = slices.Grow(q.frames[:0], want)[:want]
+	if got := cache.GetN(q.frames); got < want || b.Room() == 0 {
+		cache.PutN(q.frames[:got])
+		return false
+	}
+	for i, addr := range q.frames {
+		d := xsk.Desc{Addr: mem.DataStart(addr), Len: uint32(min(len(data), q.descriptor))}
+		copy(mem.Packet(d.Addr, d.Len), data)
+		data = data[d.Len:]
+		if i > 0 {
+			b.AppendSegment(d)
+			continue
+		}
+		b.Free()[0] = d
+		b.Append(1)
+	}
+	return true
 }
 
 func (q *source) Transmit(*pipeline.Batch) (int, pipeline.Reason) {

@@ -27,6 +27,9 @@ type Config struct {
 	// For is how long, on the engine's clock, stages run that begin with a Source; 0 is
 	// a second. It ends earlier when the source has made all its packets.
 	For time.Duration
+	// Descriptor is how many bytes of a packet one descriptor has at most: a longer packet
+	// comes in as several, as by a port with multi-buffer. 0 is what a frame holds.
+	Descriptor int
 	// AllowPanics lets stages panic without failing the test.
 	AllowPanics bool
 }
@@ -61,6 +64,13 @@ func (c Config) Run(t testing.TB, stages string, packets ...Packet) *Result {
 	r := &Result{t: t, ports: map[string]*sink{}}
 	clk := &clock{}
 	in := &source{packets: packets, clock: clk, batch: min(cmp.Or(c.Batch, pipeline.DefaultBatch), pipeline.MaxBatch), done: cancel}
+	in.descriptor = min(cmp.Or(c.Descriptor, mem.MaxPacket()), mem.MaxPacket())
+	for i, p := range packets {
+		// It would never find its frames, and the run never end.
+		if n := len(p.Data); n == 0 || n > in.descriptor*mem.Frames()/2 {
+			t.Fatalf("packet %d is of %d bytes; want 1 to %d", i+1, n, in.descriptor*mem.Frames()/2)
+		}
+	}
 	p := pipeline.QuickPipeline(specs, "in", "out")
 	if p.From.Name == "" {
 		clk.step, clk.end, clk.done = int64(time.Microsecond), int64(c.For), cancel
