@@ -28,6 +28,7 @@ import (
 //	@batch N      packets that are taken in at once; by default the case is run with several
 //	              numbers, and the same has to come of it
 //	@workers N    how many workers there are
+//	@descriptor N bytes that a descriptor has at most, so that longer packets have several
 //	@for TIME     how long it is run if it begins with a source
 //	@leave NAME   a value that depends on more than the packets, and is not compared
 //
@@ -42,6 +43,7 @@ type goldenCase struct {
 	in      string // "" if nothing comes in
 	batches []int
 	workers int
+	most    int // bytes of a descriptor
 	runFor  time.Duration
 	leave   []string
 }
@@ -67,6 +69,9 @@ func readGolden(t testing.TB, file string) goldenCase {
 			c.batches = []int{n}
 		case word == "@workers":
 			c.workers, err = strconv.Atoi(value)
+			must(t, err)
+		case word == "@descriptor":
+			c.most, err = strconv.Atoi(value)
 			must(t, err)
 		case word == "@for":
 			c.runFor, err = time.ParseDuration(value)
@@ -109,7 +114,7 @@ func (c goldenCase) run(t *testing.T, batch int) (r *pipelinetest.Result, dir st
 		packets = pipelinetest.ReadFile(t, c.in)
 	}
 	dir = t.TempDir()
-	return pipelinetest.Config{Batch: batch, Frames: 1024, Workers: c.workers, For: c.runFor}.Run(t, strings.ReplaceAll(c.stages, "@dir", dir), packets...), dir
+	return pipelinetest.Config{Batch: batch, Frames: 1024, Workers: c.workers, Descriptor: c.most, For: c.runFor}.Run(t, strings.ReplaceAll(c.stages, "@dir", dir), packets...), dir
 }
 
 func TestGoldenCases(t *testing.T) {
@@ -235,7 +240,7 @@ func checkGoldenMeta(t *testing.T, r *pipelinetest.Result) {
 	t.Helper()
 	for _, port := range goldenPorts(r) {
 		for i, p := range r.Port(port) {
-			if p.Meta.Flags&pipeline.MetaParsed == 0 {
+			if p.Meta.Flags&(pipeline.MetaParsed|pipeline.MetaMulti) != pipeline.MetaParsed { // of several, only the first is parsed
 				continue
 			}
 			f := p.Meta
