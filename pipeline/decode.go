@@ -170,9 +170,10 @@ func isPlain(t reflect.Type) bool {
 	return t.Kind() != reflect.Struct && t.Kind() != reflect.Slice && !reflect.PointerTo(t).Implements(textUnmarshalerType)
 }
 
-// splitList makes a list of a value of the quick form, if it has commas.
+// splitList makes a list of a value of the quick form, if it has commas. One with
+// spaces is a sentence, such as a rule, whose commas are its own.
 func splitList(n *yaml.Node) *yaml.Node {
-	if !strings.Contains(n.Value, ",") {
+	if !strings.Contains(n.Value, ",") || strings.ContainsAny(n.Value, " \t") {
 		return n
 	}
 	list := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Line: n.Line, Column: n.Column}

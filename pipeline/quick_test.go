@@ -59,6 +59,8 @@ func TestListsOfTheQuickFormHaveCommas(t *testing.T) {
 	for text, want := range map[string]string{
 		"vlan op=pop match=7,x,9":    `quick:1:21: stage vlan: match: found "x", want a whole number`,
 		"vlan op=pop match=7,":       `quick:1:21: stage vlan: match: found "", want a whole number`,
+		"vlan op=pop match='7, 8'":   `quick:1:19: stage vlan: match: found "7, 8", want a whole number`,
+		"respond addresses='a b,c'":  `quick:1:19: stage respond: option addresses: found "a b,c", want an IPv4 or IPv6 address or prefix such as 192.0.2.1 or 2001:db8::/64`,
 		"vlan op=pop match=7,8,4095": "quick:1:23: stage vlan: match: found 4095, want at most 4094",
 	} {
 		if _, err := pipeline.ParseQuick("quick", text); fmt.Sprint(err) != want {
