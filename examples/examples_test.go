@@ -101,6 +101,32 @@ func drops(inst *xdpipe.Instance, reason string) (n uint64) {
 	return n
 }
 
+func TestTheFilteringBridgePassesWhatItsRulesPermit(t *testing.T) {
+	line := xdpipetest.Line(t, lab.Topology{})
+	inst := xdpipetest.Start(t, line, xdpipetest.Load(t, "filter-bridge.yaml"))
+	serveHTTP(t, line, 80)
+	serveHTTP(t, line, 8080)
+	if body, err := fetch(line, 80); err != nil || body != page {
+		t.Errorf("%d bytes of the page that is permitted, %v", len(body), err)
+	}
+	if body, err := fetch(line, 8080); err == nil {
+		t.Errorf("%d bytes of the page that is not", len(body))
+	}
+	if curl, err := exec.LookPath("curl"); err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if out, err := line.Client.Command(ctx, curl, "-sS", "http://"+server+"/").Output(); err != nil || string(out) != page {
+			t.Errorf("curl: %v, %d bytes", err, len(out))
+		}
+	}
+	if n := drops(inst, "dropped"); n == 0 { // the branch of those denied
+		t.Errorf("nothing was denied: %+v", inst.Status().Stages)
+	}
+	if p := inst.Status().Memory.Places; p.Sum() != p.Total {
+		t.Errorf("places %+v do not add up", p)
+	}
+}
+
 func TestTheGuardStopsAFloodAndLetsClientsPass(t *testing.T) {
 	line := xdpipetest.Line(t, lab.Topology{})
 	inst := xdpipetest.Start(t, line, xdpipetest.Load(t, "ddos-guard.yaml"))

@@ -130,21 +130,16 @@ func (s *Stage) answer(b *pipeline.Batch, i, end int) {
 	if !b.Trim(i, b.Size(i)-end) {
 		return
 	}
+	b.Reverse(i)
 	m, p := b.Meta(i), b.Data(i)
-	swap(p[0:6], p[6:12])
 	if ip := p[m.L3:]; m.Flags&pipeline.MetaIPv4 != 0 {
-		swap(ip[12:16], ip[16:20])
-		binary.BigEndian.PutUint16(ip[2:], uint16(end-int(m.L3)))
+		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
 		ip[8] = 64
 	} else {
-		swap(ip[8:24], ip[24:40])
-		binary.BigEndian.PutUint16(ip[4:], uint16(end-int(m.L3)-40))
+		binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-40))
 		ip[7] = 64
 	}
 	udp := p[m.L4:]
-	m.SrcPort, m.DstPort = m.DstPort, m.SrcPort
-	binary.BigEndian.PutUint16(udp, m.SrcPort)
-	binary.BigEndian.PutUint16(udp[2:], m.DstPort)
 	binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))
 	dns := udp[8:]
 	dns[2] = dns[2]&0x01 | 0x80 // an answer; recursion desired as asked
@@ -158,12 +153,6 @@ func (s *Stage) answer(b *pipeline.Batch, i, end int) {
 // Report counts queries over UDP, those answered, and those that are not plain.
 func (s *Stage) Report() map[string]uint64 {
 	return map[string]uint64{"queries": s.queries, "answered": s.answered, "malformed": s.cut}
-}
-
-func swap(a, b []byte) {
-	for i := range a {
-		a[i], b[i] = b[i], a[i]
-	}
 }
 
 var _ pipeline.Reporter = (*Stage)(nil)

@@ -144,22 +144,17 @@ func (s *Stage) challenge(b *pipeline.Batch, i int) {
 	if !b.Trim(i, b.Size(i)-int(m.L4)-20) { // without options and data
 		return
 	}
+	b.Reverse(i)
 	p := b.Data(i)
-	swap(p[0:6], p[6:12])
 	ip := p[m.L3:]
 	if m.Flags&pipeline.MetaIPv4 != 0 {
-		swap(ip[12:16], ip[16:20])
 		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
 		ip[8] = 64
 	} else {
-		swap(ip[8:24], ip[24:40])
 		binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-40))
 		ip[7] = 64
 	}
-	m.SrcPort, m.DstPort = m.DstPort, m.SrcPort
 	tcp := p[m.L4:]
-	binary.BigEndian.PutUint16(tcp, m.SrcPort)
-	binary.BigEndian.PutUint16(tcp[2:], m.DstPort)
 	binary.BigEndian.PutUint32(tcp[4:], ^cookie)
 	binary.BigEndian.PutUint32(tcp[8:], cookie)
 	tcp[12], tcp[13] = 5<<4, syn|ack
@@ -174,12 +169,6 @@ func (s *Stage) challenge(b *pipeline.Batch, i int) {
 // took the place of.
 func (s *Stage) Report() map[string]uint64 {
 	return map[string]uint64{"challenged": s.challenged, "admitted": s.admitted, "forgotten": s.forgotten}
-}
-
-func swap(a, b []byte) {
-	for i := range a {
-		a[i], b[i] = b[i], a[i]
-	}
 }
 
 var (

@@ -2,11 +2,7 @@
 // copies a byte.
 package udpecho
 
-import (
-	"encoding/binary"
-
-	"github.com/xdpipe/xdpipe/pipeline"
-)
+import "github.com/xdpipe/xdpipe/pipeline"
 
 func init() {
 	pipeline.Register(pipeline.Module{
@@ -45,16 +41,7 @@ func (s *Stage) Process(b *pipeline.Batch) {
 			m.DstPort != s.Port || m.SrcPort == s.Port || m.SrcPort == 0 {
 			continue
 		}
-		p := b.Data(i)
-		swap(p[0:6], p[6:12])
-		if ip := p[m.L3:]; m.Flags&pipeline.MetaIPv4 != 0 {
-			swap(ip[12:16], ip[16:20])
-		} else {
-			swap(ip[8:24], ip[24:40])
-		}
-		binary.BigEndian.PutUint16(p[m.L4:], m.DstPort)
-		binary.BigEndian.PutUint16(p[m.L4+2:], m.SrcPort)
-		m.SrcPort, m.DstPort = m.DstPort, m.SrcPort
+		b.Reverse(i)
 		s.echoed++
 		b.To(i, s.reply)
 	}
@@ -62,11 +49,5 @@ func (s *Stage) Process(b *pipeline.Batch) {
 
 // Report counts the answers.
 func (s *Stage) Report() map[string]uint64 { return map[string]uint64{"echoed": s.echoed} }
-
-func swap(a, b []byte) {
-	for i := range a {
-		a[i], b[i] = b[i], a[i]
-	}
-}
 
 var _ pipeline.Reporter = (*Stage)(nil)
