@@ -14,6 +14,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"github.com/xdpipe/xdpipe/pipeline"
+	"github.com/xdpipe/xdpipe/umem"
 )
 
 // newRespond returns a stage that answers for b, with what change sets.
@@ -601,7 +602,7 @@ func FuzzRespond(f *testing.F) {
 		f.Add(c.reply, uint8(1))
 	}
 	f.Fuzz(func(t *testing.T, p []byte, how uint8) {
-		if len(p) == 0 || len(p) > 2048 {
+		if len(p) == 0 || len(p) > umem.MinFrameSize-umem.KernelHeadroom {
 			return
 		}
 		s := newRespond(func(s *Respond) {

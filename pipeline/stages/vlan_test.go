@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/xdpipe/xdpipe/pipeline"
+	"github.com/xdpipe/xdpipe/umem"
 )
 
 // newVLAN returns a stage with what change sets, other options at their defaults.
@@ -274,7 +275,7 @@ func FuzzVLAN(f *testing.F) {
 		f.Add(s.data, uint16(42), uint8(0))
 	}
 	f.Fuzz(func(t *testing.T, p []byte, id uint16, how uint8) {
-		if len(p) == 0 || len(p) > 2048 {
+		if len(p) == 0 || len(p) > umem.MinFrameSize-umem.KernelHeadroom {
 			return
 		}
 		change := func(s *VLAN) {
