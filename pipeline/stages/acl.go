@@ -3,10 +3,8 @@ package stages
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
-	"sync/atomic"
 
 	"github.com/xdpipe/xdpipe/internal/acl"
 	"github.com/xdpipe/xdpipe/pipeline"
@@ -15,10 +13,15 @@ import (
 func init() {
 	pipeline.Register(pipeline.Module{
 		Name: "acl",
-		Doc:  "permits or denies packets by ordered rules, the first that matches decides; the file of rules may change while packets flow",
-		New:  func() pipeline.Stage { return &ACL{Default: "deny", Watch: true, Top: 20} },
+		Doc:  "permits or denies packets by ordered rules, of which the first that matches decides",
+		Help: `docs/acl.md has the language of the rules, what becomes of fragments and of what is
+not IP, and the values in the status. 10,000 rules cost little more than ten. The
+file may change while packets flow: it is taken again once it has stayed as it is
+for a second, and if it has no mistakes.`,
+		Example: "acl rules='permit udp dst_port=53' denied->rest ! count",
+		New:     func() pipeline.Stage { return &ACL{Default: "deny", Watch: true, Top: 20} },
 		Outputs: []pipeline.OutputInfo{
-			{Name: "denied", Doc: "packets that are denied; not connected: they are dropped", Optional: true},
+			{Name: "denied", Doc: "packets that are denied; unconnected, they are dropped as acl_denied or acl_unreadable", Optional: true},
 		},
 	})
 }
@@ -35,7 +38,6 @@ type ACL struct {
 	Top     int      `stage:"top" min:"0" doc:"how many rules with the most hits are in the status"`
 
 	source  *aclSource
-	latest  *atomic.Pointer[aclRules]
 	current *aclRules // what the worker uses
 	hits    []uint64  // by rule of current
 	scratch acl.Scratch
@@ -46,6 +48,7 @@ type ACL struct {
 
 	permitted, denied            uint64
 	unmatched, unreadablePackets uint64
+	reloads, failed              uint64 // of the sources before this one
 }
 
 // Validate implements pipeline.Validator.
@@ -90,22 +93,25 @@ func (s *ACL) Provision(ctx *pipeline.Context) error {
 	if err != nil {
 		return err
 	}
-	key := fmt.Sprintf("acl %q %q %t %t", s.File, s.Rules, s.Outside != "", s.Watch)
-	source, err := ctx.SharedBy(key, func() (any, error) {
-		return newACLSource(s.File, inline, acl.Options{Directions: s.Outside != ""}, s.Watch, cmp.Or(ctx.Log, slog.Default()))
+	source, err := ctx.Shared(func() (any, error) {
+		log := cmp.Or(ctx.Log, slog.Default()).With("stage", ctx.Stage)
+		source, err := newACLSource(s.File, inline, acl.Options{Directions: s.Outside != ""}, direction, log)
+		if err == nil && s.File != "" && s.Watch {
+			source.start()
+		}
+		return source, err
 	})
 	if err != nil {
 		return &pipeline.OptionError{Option: "file", Err: err}
 	}
 	s.source = source.(*aclSource)
-	s.latest = s.source.latest(direction)
-	s.adopt(s.latest.Load())
+	s.adopt(s.source.latest.Load())
 	return nil
 }
 
 // Process implements pipeline.Stage.
 func (s *ACL) Process(b *pipeline.Batch) {
-	if latest := s.latest.Load(); latest != s.current {
+	if latest := s.source.latest.Load(); latest != s.current {
 		s.adopt(latest)
 	}
 	for first := 0; first < b.Len(); {
@@ -168,6 +174,7 @@ func (s *ACL) Inherit(old pipeline.Stage) {
 	s.current.inherit(s.hits, o.current, o.hits)
 	s.permitted, s.denied = o.permitted, o.denied
 	s.unmatched, s.unreadablePackets = o.unmatched, o.unreadablePackets
+	s.reloads, s.failed = o.reloads+o.source.reloads.Load(), o.failed+o.source.failed.Load()
 }
 
 // Report implements pipeline.Reporter. Rules are named for the line of the file,
@@ -175,7 +182,7 @@ func (s *ACL) Inherit(old pipeline.Stage) {
 func (s *ACL) Report() map[string]uint64 {
 	values := map[string]uint64{
 		"permitted": s.permitted, "denied": s.denied, "unmatched": s.unmatched, "unreadable": s.unreadablePackets,
-		"rules": uint64(len(s.current.rules)), "reloads": s.source.reloads.Load(), "reload_errors": s.source.failed.Load(),
+		"rules": uint64(len(s.current.rules)), "reloads": s.reloads + s.source.reloads.Load(), "reload_errors": s.failed + s.source.failed.Load(),
 	}
 	var hit []int
 	for i, n := range s.hits {

@@ -27,19 +27,18 @@ const (
 	maxACLFile = 32 << 20
 )
 
-// An aclSource is the rules that the instances of acl stages share, and who looks
-// whether their file changes.
+// An aclSource is the rules that the instances of an acl stage share, and who looks
+// whether their file changes. A reload of the configuration makes another, and so
+// reads the file again.
 type aclSource struct {
-	file   string // "": only inline rules
-	inline []acl.Rule
-	opts   acl.Options
-	log    *slog.Logger
+	file      string // "": only inline rules
+	inline    []acl.Rule
+	opts      acl.Options
+	direction acl.Direction
+	log       *slog.Logger
 
+	latest          atomic.Pointer[aclRules]
 	reloads, failed atomic.Uint64
-
-	mu    sync.Mutex
-	rules []acl.Rule // in force
-	sets  map[acl.Direction]*atomic.Pointer[aclRules]
 
 	// Of the file; the goroutine's that watches.
 	text    []byte    // as it was last read, good or bad
@@ -52,24 +51,22 @@ type aclSource struct {
 	done sync.WaitGroup
 }
 
-// newACLSource reads the file. The error, if any, says what is wrong with it.
-func newACLSource(file string, inline []acl.Rule, opts acl.Options, watch bool, log *slog.Logger) (*aclSource, error) {
-	s := &aclSource{file: file, inline: inline, opts: opts, log: log, rules: inline, sets: map[acl.Direction]*atomic.Pointer[aclRules]{}}
-	if file == "" {
-		return s, nil
+// newACLSource makes a source of the inline rules, and of those of the file, if it is
+// named.
+func newACLSource(file string, inline []acl.Rule, opts acl.Options, d acl.Direction, log *slog.Logger) (*aclSource, error) {
+	s := &aclSource{file: file, inline: inline, opts: opts, direction: d, log: log}
+	rules := inline
+	if file != "" {
+		text, stamp, err := readRules(file)
+		if err != nil {
+			return nil, err
+		}
+		if rules, err = s.parse(text); err != nil {
+			return nil, err
+		}
+		s.remember(text, stamp)
 	}
-	text, stamp, err := readRules(file)
-	if err != nil {
-		return nil, err
-	}
-	if s.rules, err = s.parse(text); err != nil {
-		return nil, err
-	}
-	s.remember(text, stamp)
-	if watch {
-		s.stop = make(chan struct{})
-		s.done.Go(s.watch)
-	}
+	s.replace(rules)
 	return s, nil
 }
 
@@ -84,27 +81,15 @@ func (s *aclSource) parse(text []byte) ([]acl.Rule, error) {
 	return slices.Concat(s.inline, rules), nil
 }
 
-// latest returns where the newest rules for packets of the direction are.
-func (s *aclSource) latest(d acl.Direction) *atomic.Pointer[aclRules] {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.sets[d]
-	if p == nil {
-		p = &atomic.Pointer[aclRules]{}
-		p.Store(newACLRules(s.rules, len(s.inline), d))
-		s.sets[d] = p
-	}
-	return p
-}
-
 // replace puts other rules in force. Workers find them before their next batch.
 func (s *aclSource) replace(rules []acl.Rule) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.rules = rules
-	for d, p := range s.sets {
-		p.Store(newACLRules(rules, len(s.inline), d))
-	}
+	s.latest.Store(newACLRules(rules, len(s.inline), s.direction))
+}
+
+// start begins to watch the file, until Close.
+func (s *aclSource) start() {
+	s.stop = make(chan struct{})
+	s.done.Go(s.watch)
 }
 
 func (s *aclSource) watch() {
@@ -122,7 +107,7 @@ func (s *aclSource) watch() {
 
 // look reads the file if it was changed, and not since the last look.
 func (s *aclSource) look() {
-	stamp, err := stampOf(s.file)
+	stamp, err := fileStampOf(s.file)
 	if err != nil {
 		s.fail(err)
 		return
@@ -191,7 +176,7 @@ type fileStamp struct {
 	modified, changed int64 // nanoseconds
 }
 
-func stampOf(file string) (fileStamp, error) {
+func fileStampOf(file string) (fileStamp, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(file, &st); err != nil {
 		return fileStamp{}, &os.PathError{Op: "stat", Path: file, Err: err}
@@ -202,7 +187,7 @@ func stampOf(file string) (fileStamp, error) {
 // readRules reads the file as it is with the stamp.
 func readRules(file string) ([]byte, fileStamp, error) {
 	for range 3 {
-		before, err := stampOf(file)
+		before, err := fileStampOf(file)
 		if err != nil {
 			return nil, before, err
 		}
@@ -210,7 +195,7 @@ func readRules(file string) ([]byte, fileStamp, error) {
 		if err != nil {
 			return nil, before, err
 		}
-		if after, err := stampOf(file); err != nil || before == after {
+		if after, err := fileStampOf(file); err != nil || before == after {
 			return text, after, err
 		}
 	}

@@ -146,7 +146,7 @@ func TestACLRefusesAFileThatIsTooLong(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "rules.txt")
 	must(t, os.WriteFile(name, nil, 0o600))
 	must(t, os.Truncate(name, maxACLFile+1))
-	_, err := newACLSource(name, nil, acl.Options{}, true, slog.New(slog.DiscardHandler))
+	_, err := newACLSource(name, nil, acl.Options{}, acl.NoDirection, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "longer than") {
 		t.Error(err)
 	}
