@@ -33,7 +33,7 @@ type slot struct {
 
 // RingSize is how many packets a ring from one worker to another holds. A
 // packet for which there is no room is dropped.
-const RingSize = 2048
+const RingSize = 1024
 
 func newRing(from, to *worker) *ring {
 	return &ring{slots: make([]slot, RingSize), from: from, to: to}
