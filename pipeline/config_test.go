@@ -121,7 +121,7 @@ func dump(b *strings.Builder, path string, v reflect.Value) {
 
 func TestAnUnknownNameFarFromAllOthersIsAnsweredWithTheList(t *testing.T) {
 	_, err := pipeline.ParseConfig("c.yaml", []byte("ports: {a: {interface: x, steer: all}}\npipelines:\n  - {from: a, stages: [zzzzzzzz], to: a}\n"))
-	if err == nil || !strings.HasPrefix(err.Error(), `c.yaml:3:24: stages: unknown stage "zzzzzzzz": want one of count, drop, `) {
+	if err == nil || !strings.HasPrefix(err.Error(), `c.yaml:3:24: stages: unknown stage "zzzzzzzz": want one of acl, count, drop, `) {
 		t.Errorf("got %v", err)
 	}
 }
