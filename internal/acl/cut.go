@@ -24,8 +24,9 @@ const (
 	putOffBase = 2   // what it costs to put boxes off to a later tree
 	putOffCost = 0.5 // and for each of them
 	putOffFrom = 64  // boxes: shorter lists put none off
-	nodeCost   = 0.1 // for each node a box
+	nodeCost   = 0.2 // for each node a box
 	wideSides  = 8   // boxes on more than this part of the sides are wide
+	worthwhile = 0.7 // a cut has to leave less than this part of the boxes
 )
 
 // choose returns the cut that leaves the fewest boxes to compare with, and whether
@@ -47,8 +48,7 @@ func (b *builder) choose(list []uint32, maxNodes, growth int, sampled bool) (bes
 		most++
 	}
 	putOff := !b.last && len(list) >= putOffFrom
-	// A cut has to leave fewer boxes than there are.
-	least := 0.85 * float64(len(list))
+	least := worthwhile * float64(len(list))
 	for f := range b.fields {
 		varying := b.varying(sample, f)
 		if varying == 0 {

@@ -83,7 +83,7 @@ func newTable[E any](boxes []box, f fields, entry func(fields, *box, uint32) E) 
 			tr.least = min(tr.least, boxes[l.box].verdict)
 		}
 		if len(b.listed) > 1 {
-			tr.steps = b.depth(mostLeaves)
+			tr.steps = b.depth(fewLeaves)
 			t = append(t, tr)
 		}
 		list = putOff

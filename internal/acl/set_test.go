@@ -50,7 +50,7 @@ func describe(rules []acl.Rule, v acl.Verdict) string {
 func TestASetSaysWhatItsRulesSayOneAfterTheOther(t *testing.T) {
 	cache := newCache(t, 512)
 	hits, misses, unreadable := 0, 0, 0
-	for seed := range uint64(400) {
+	for seed := range uint64(240) {
 		r := acltest.NewRandom(seed)
 		many := seed%2 == 1
 		rules := r.Rules(acltest.Pick(r, []int{0, 1, 2, 5, 20, 100, 500}), many)
@@ -70,7 +70,7 @@ func TestASetSaysWhatItsRulesSayOneAfterTheOther(t *testing.T) {
 		check(t, cache, rules, d, packets...)
 	}
 	// A comparison in which nothing happens compares nothing.
-	if hits < 20000 || misses < 5000 || unreadable < 2000 {
+	if hits < 12000 || misses < 3000 || unreadable < 1200 {
 		t.Errorf("%d hits, %d misses, %d unreadable: the random packets do not meet the rules", hits, misses, unreadable)
 	}
 }

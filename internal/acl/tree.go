@@ -12,8 +12,8 @@ import (
 type tree[E any] struct {
 	nodes   []node // from the root
 	entries []E    // from the second on; the first one means none
-	// steps is the depth of most leaves: so far a walk does not ask whether it has
-	// arrived.
+	// steps is a depth that most leaves have: so far a walk does not ask whether it
+	// has arrived.
 	steps int
 	least Verdict // of all entries
 }
@@ -51,7 +51,7 @@ const (
 	leafSize   = 5   // boxes that are better compared with than cut
 	maxTrees   = 5   // of a table; the last one puts no box off
 	sampleSize = 512 // boxes of a long list that are looked at, for each word of addresses
-	mostLeaves = 0.6 // the part of boxes that tree.steps leads to
+	fewLeaves  = 0.3 // the part of boxes that are at most tree.steps below the root
 
 	entriesPerBox = 8 // of a tree, at most
 	nodesPerBox   = 4
