@@ -15,6 +15,7 @@ import (
 	"github.com/xdpipe/xdpipe/internal/acl/acltest"
 	"github.com/xdpipe/xdpipe/pipeline"
 	"github.com/xdpipe/xdpipe/pipeline/pipelinetest"
+	"github.com/xdpipe/xdpipe/umem"
 )
 
 // newACL returns the stage, provisioned, with the rules.
@@ -357,12 +358,27 @@ func benchmarkACL(b *testing.B, n int, ip4 bool) {
 		text[i] = rules[i].String()
 	}
 	s := newACL(b, &ACL{}, &pipeline.Context{}, text...)
+	mem, err := umem.New(umem.Options{Frames: 4096}) // as a port's would be, on huge pages
+	must(b, err)
+	cache := mem.NewCache(0)
 	var batches []*pipeline.Batch
 	for range 32 {
-		batch := newBatch(b, r.Hitting(rules, 64, ip4)...)
+		batch := pipeline.NewBatch(cache, 64)
+		for _, p := range r.Hitting(rules, 64, ip4) {
+			copy(batch.Alloc(len(p)), p)
+		}
 		batch.Parse()
 		batches = append(batches, batch)
 	}
+	b.Cleanup(func() {
+		for _, batch := range batches {
+			for _, d := range batch.Descs() {
+				cache.Put(d.Addr)
+			}
+		}
+		cache.Close()
+		must(b, mem.Close())
+	})
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
