@@ -81,6 +81,9 @@ func newNet(t testing.TB, c netConfig, pipelines ...pipeline.Pipeline) *net {
 
 func tryNet(t testing.TB, c netConfig, pipelines ...pipeline.Pipeline) (*net, error) {
 	t.Helper()
+	if c.noLedger {
+		t.Setenv("XDPIPE_VERIFY", "") // which would turn it on
+	}
 	mem, err := umem.New(umem.Options{Frames: cmp.Or(c.frames, 8192), Pages: umem.Pages4K, Verify: !c.noLedger})
 	if err != nil {
 		t.Fatal(err)
